@@ -1,0 +1,203 @@
+package observe
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Sizes of the rings and of the texts in them (spec §8.4, §9).
+const (
+	RecentJobsCap      = 50
+	RecentLogsCap      = 1000
+	PromptPreviewChars = 200
+)
+
+// WorkerObservers is everything the worker lets others see.
+type WorkerObservers struct {
+	Settings     Slot[Settings]
+	Registration Slot[Registration]
+	Session      Slot[Session]
+	Heartbeat    Slot[Heartbeat]
+	Availability Slot[Availability]
+	CurrentJob   Slot[CurrentJob]
+	RecentJobs   *Ring[RecentJob]
+	Logs         *Ring[LogEntry]
+	Outbox       Slot[Outbox]
+	GPUs         Slot[GPUs]
+}
+
+// New returns observers whose slots are all empty.
+func New() *WorkerObservers {
+	return &WorkerObservers{
+		RecentJobs: NewRing[RecentJob](RecentJobsCap),
+		Logs:       NewRing[LogEntry](RecentLogsCap),
+	}
+}
+
+// Settings is the part of the config that people see. It never holds a secret.
+type Settings struct {
+	StudioURL       string  // empty until the person has chosen a studio
+	PrivateStudio   bool    // this program runs the studio itself
+	VRAMThresholdGB float64 // largest estimate the worker takes, in GiB
+	ConfigPath      string
+	Version         string
+	Serves          []string // task kinds this machine can serve, in wire order
+}
+
+// RegistrationState says how far the worker is with being let in (spec §6.1).
+type RegistrationState string
+
+// The states of a registration.
+const (
+	RegistrationPristine RegistrationState = "pristine"
+	RegistrationPending  RegistrationState = "pending"
+	RegistrationApproved RegistrationState = "approved"
+	RegistrationRejected RegistrationState = "rejected"
+)
+
+// Registration is the state of the registration. The zero value means that
+// nothing was looked at yet.
+type Registration struct {
+	State     RegistrationState
+	RequestID string    // pending: what the operator sees
+	Since     time.Time // pending: when this request was first seen pending
+	WorkerID  string    // approved
+	Reason    string    // rejected: the operator's words. pristine: why the last try failed
+}
+
+// SessionState says what the connection to the studio is doing (spec §7.3).
+type SessionState string
+
+// The states of a session. The zero value counts as waiting for approval.
+const (
+	SessionWaiting      SessionState = "waiting_for_approval"
+	SessionConnecting   SessionState = "connecting"
+	SessionConnected    SessionState = "connected"
+	SessionReconnecting SessionState = "reconnecting"
+	SessionAuthFailed   SessionState = "auth_failed"
+	SessionFatal        SessionState = "fatal"
+	SessionStopped      SessionState = "stopped"
+)
+
+// Session is the state of the connection to the studio.
+type Session struct {
+	State   SessionState
+	Since   time.Time // connected: since when
+	Attempt int       // reconnecting: consecutive failures, from 1
+	RetryAt time.Time // reconnecting: when the next try starts
+	Reason  string    // auth failed, fatal, reconnecting: why, in words for people
+}
+
+// Heartbeat is the outcome of the last heartbeat. A zero At means that none was
+// sent yet.
+type Heartbeat struct {
+	At        time.Time     // when the outcome was known
+	Err       string        // empty when the studio acknowledged it
+	RoundTrip time.Duration // 0 when unknown
+}
+
+// Block is a reason why the worker takes no job.
+type Block string
+
+// The reasons. BlockNone means that the worker takes jobs.
+const (
+	BlockNone     Block = ""
+	BlockPaused   Block = "paused"
+	BlockStopping Block = "stopping"
+	BlockDiskFull Block = "disk_full"
+)
+
+// Availability answers "may this machine take a job now, and why not".
+type Availability struct {
+	Block  Block
+	Detail string // more about the reason, in words for people; may be empty
+}
+
+// Progress is how far a job is. Total 0 means that the engine cannot say.
+type Progress struct {
+	Step, Total int
+	Text        string
+}
+
+// CurrentJob is the studio job in flight. An empty ID means that there is none.
+type CurrentJob struct {
+	ID       string
+	Kind     string // wire name of the task kind
+	Model    string
+	Preview  string // the prompt's first PromptPreviewChars characters
+	Started  time.Time
+	Progress Progress
+}
+
+// Outcome says how a job ended.
+type Outcome string
+
+// The outcomes. A kept job is finished, and its result waits on disk for the
+// studio.
+const (
+	OutcomeCompleted Outcome = "completed"
+	OutcomeKept      Outcome = "kept"
+	OutcomeFailed    Outcome = "failed"
+	OutcomeCancelled Outcome = "cancelled"
+)
+
+// RecentJob is a finished studio job.
+type RecentJob struct {
+	ID         string
+	Kind       string
+	Model      string
+	Preview    string
+	Started    time.Time
+	Duration   time.Duration
+	Outcome    Outcome
+	Error      string // failed: why, in one line
+	ResultPath string // where the result lies on this machine; empty when there is none
+	ResultExt  string // format of the result, without a dot
+	Thumbnail  []byte // PNG, longer side at most 384 px; nil when there is none
+}
+
+// LogEntry is one line for people, already without secrets.
+type LogEntry struct {
+	At       time.Time
+	Level    slog.Level
+	Category string
+	Message  string
+	JobID    string // empty when the line belongs to no job
+}
+
+// Outbox is what waits on disk to be delivered.
+type Outbox struct {
+	Count     int
+	Bytes     int64
+	Oldest    time.Time // zero when nothing waits
+	LastError string
+}
+
+// GPU is one graphics card. Memory is in bytes, 0 when unknown.
+type GPU struct {
+	Name   string
+	Driver string
+	Total  uint64
+	Free   uint64
+}
+
+// GPUs is what was found at the last look. A zero At means that nobody looked
+// yet.
+type GPUs struct {
+	At   time.Time
+	List []GPU
+}
+
+// Preview shortens a prompt for the eye: its first PromptPreviewChars
+// characters (Unicode code points), then an ellipsis if there was more
+// (spec §8.4).
+func Preview(prompt string) string {
+	n := 0
+	for i := range prompt {
+		if n == PromptPreviewChars {
+			return prompt[:i] + "…"
+		}
+		n++
+	}
+	return prompt
+}
