@@ -1,0 +1,33 @@
+# Each verb is a thin call: the work is in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help run build headless test lint fmt bench screenshots
+
+help: ## Show this list
+	@awk -F ': ## ' '/^[a-z]+: ## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+run: ## Start a studio and a worker here and run sample jobs (ONCE=1: then stop)
+	@ONCE='$(ONCE)' scripts/run
+
+build: ## Build the window program: bin/studio-worker
+	@scripts/setup window
+	@scripts/build window
+
+headless: ## Build the static program without a window: bin/studio-worker
+	@scripts/build headless
+
+test: ## Run every test, with the race detector
+	@scripts/setup
+	go test -race -shuffle=on ./...
+
+lint: ## Check style, mistakes and the import arrows
+	go tool -modfile=scripts/tools.mod golangci-lint run
+
+fmt: ## Format the Go code
+	go tool -modfile=scripts/tools.mod golangci-lint fmt
+
+bench: ## Run every benchmark
+	@scripts/bench
+
+screenshots: ## Draw docs/screenshots/ anew
+	@scripts/setup screenshots
+	@scripts/screenshots
