@@ -1,0 +1,190 @@
+package protocol
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+)
+
+// Errors of the decoders. Callers ask with errors.Is.
+var (
+	// ErrNotJSON: the text is not JSON. Such a frame may end the session (§3.2).
+	ErrNotJSON = errors.New("not JSON")
+	// ErrFrame: the text is JSON but not a frame of the protocol. It costs only
+	// itself.
+	ErrFrame = errors.New("not a frame of the protocol")
+)
+
+// OfferError is an offer that cannot be read although its job id can. It can be
+// answered (§8.3).
+type OfferError struct {
+	JobID string
+	Err   error
+}
+
+func (e *OfferError) Error() string { return fmt.Sprintf("offer of job %q: %v", e.JobID, e.Err) }
+
+// Unwrap returns why the offer cannot be read.
+func (e *OfferError) Unwrap() error { return e.Err }
+
+// fields reads the members of one JSON object. The first failure sticks and is
+// in err; later reads return zero values.
+type fields struct {
+	members map[string]json.RawMessage
+	err     error
+}
+
+func object(data []byte) *fields {
+	var f fields
+	if err := json.Unmarshal(data, &f.members); err != nil {
+		f.err = errors.New("not an object")
+	} else if f.members == nil {
+		f.err = errors.New("null instead of an object")
+	}
+	return &f
+}
+
+func (f *fields) fail(key string, err error) {
+	if f.err == nil {
+		f.err = fmt.Errorf("field %q: %w", key, err)
+	}
+}
+
+// required reads a field that must be there and not null.
+func required[T any](f *fields, key string) T {
+	var v T
+	raw, ok := f.members[key]
+	switch {
+	case f.err != nil:
+	case !ok:
+		f.err = fmt.Errorf("field %q is missing", key)
+	default:
+		if err := value(raw, &v); err != nil {
+			f.fail(key, err)
+		}
+	}
+	return v
+}
+
+// optional reads a field that may be absent or null.
+func optional[T any](f *fields, key string) *T {
+	raw, ok := f.members[key]
+	if f.err != nil || !ok || isNull(raw) {
+		return nil
+	}
+	v := required[T](f, key)
+	if f.err != nil {
+		return nil
+	}
+	return &v
+}
+
+// orDefault reads a field that may be absent but not null.
+func orDefault[T any](f *fields, key string, absent T) T {
+	if _, ok := f.members[key]; f.err != nil || !ok {
+		return absent
+	}
+	return required[T](f, key)
+}
+
+// value decodes one value. encoding/json lets null stand for anything, in lists
+// and maps too; the protocol does not.
+func value[T any](raw json.RawMessage, v *T) error {
+	if isNull(raw) {
+		return errors.New("null is not allowed")
+	}
+	switch to := any(v).(type) {
+	case *[]string:
+		return list(raw, to)
+	case *map[string][]string:
+		return table(raw, to)
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		var kind *json.UnmarshalTypeError
+		if errors.As(err, &kind) {
+			return fmt.Errorf("%s does not fit", kind.Value)
+		}
+		return err
+	}
+	return nil
+}
+
+func list[T any](raw json.RawMessage, to *[]T) error {
+	var items []json.RawMessage
+	if err := json.Unmarshal(raw, &items); err != nil {
+		return errors.New("not a list")
+	}
+	*to = make([]T, len(items))
+	for i, item := range items {
+		if err := value(item, &(*to)[i]); err != nil {
+			return fmt.Errorf("item %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+func table[T any](raw json.RawMessage, to *map[string]T) error {
+	var items map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &items); err != nil {
+		return errors.New("not an object")
+	}
+	*to = make(map[string]T, len(items))
+	for key, item := range items {
+		var v T
+		if err := value(item, &v); err != nil {
+			return fmt.Errorf("key %q: %w", key, err)
+		}
+		(*to)[key] = v
+	}
+	return nil
+}
+
+func isNull(raw json.RawMessage) bool { return bytes.Equal(bytes.TrimSpace(raw), []byte("null")) }
+
+// check refuses text that is not JSON or that nests too deep.
+func check(data []byte) error {
+	depth, inString, escaped := 0, false, false
+	for _, c := range data {
+		switch {
+		case escaped:
+			escaped = false
+		case inString:
+			escaped, inString = c == '\\', c != '"'
+		case c == '"':
+			inString = true
+		case c == '{' || c == '[':
+			if depth++; depth > MaxDepth {
+				return fmt.Errorf("%w: more than %d levels of nesting", ErrFrame, MaxDepth)
+			}
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	if !json.Valid(data) {
+		return ErrNotJSON
+	}
+	return nil
+}
+
+// frame opens a frame: its type and its fields.
+func frame(data []byte) (string, *fields, error) {
+	if err := check(data); err != nil {
+		return "", nil, err
+	}
+	f := object(data)
+	kind := required[string](f, "type")
+	if f.err != nil {
+		return "", nil, fmt.Errorf("%w: %w", ErrFrame, f.err)
+	}
+	return kind, f, nil
+}
+
+// body opens an HTTP body.
+func body(data []byte) (*fields, error) {
+	if err := check(data); err != nil {
+		return nil, err
+	}
+	f := object(data)
+	return f, f.err
+}
