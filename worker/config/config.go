@@ -1,0 +1,201 @@
+// Package config is the worker's config.toml: its keys and defaults (§11 of the
+// protocol specification), how it is read, checked and saved.
+//
+// The file may be changed by another process at any time (a command beside a
+// running worker); [Store] reads it again when it changed and never overwrites
+// what another process wrote. Saving replaces the file whole, with mode 0600.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// DefaultBaseURL is the public studio of the reference program.
+const DefaultBaseURL = "https://studio.minis.gg/"
+
+// Defaults of the numbers (§11.1).
+const (
+	DefaultThresholdGB    = 12.0
+	DefaultUpdateInterval = 1800 // seconds
+	MinUpdateInterval     = 60   // seconds
+	DefaultDrainSecs      = 20   // seconds
+)
+
+// Secret is a text that never reaches a log or an error.
+type Secret string
+
+const redacted = "[redacted]"
+
+// String hides the secret.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return redacted
+}
+
+// GoString hides the secret.
+func (s Secret) GoString() string { return s.String() }
+
+// Reveal returns the text, for the one place that sends it.
+func (s Secret) Reveal() string { return string(s) }
+
+// Config is the content of config.toml. Optional keys that are absent are nil
+// and are not written.
+type Config struct {
+	APIBaseURL             string  `toml:"api_base_url"`
+	VRAMThresholdGB        float64 `toml:"vram_threshold_gb"` // GiB; the largest estimate that is taken
+	StartMinimised         bool    `toml:"start_minimised"`
+	OnlyWhenIdle           bool    `toml:"only_when_idle"`
+	AutoUpdateEnabled      bool    `toml:"auto_update_enabled"`
+	AutoUpdateIntervalSecs uint64  `toml:"auto_update_interval_secs"` // at least MinUpdateInterval
+	AutoUpdateFeed         string  `toml:"auto_update_feed,omitempty"`
+	AutoUpdatePrerelease   bool    `toml:"auto_update_prerelease"`
+	ModelsRoot             string  `toml:"models_root"`
+
+	WSReconnectAttempts *uint32 `toml:"ws_reconnect_attempts,omitempty"` // absent or 0 = for ever
+	LocalAPIPort        *uint16 `toml:"local_api_port,omitempty"`
+	StreamPort          *uint16 `toml:"stream_port,omitempty"`
+	DrainSecs           *uint32 `toml:"drain_secs,omitempty"` // ours: wait for a running job when stopping
+
+	LocalAPIToken         Secret `toml:"local_api_token,omitempty"`
+	WorkerID              string `toml:"worker_id,omitempty"`
+	AuthToken             Secret `toml:"auth_token,omitempty"`
+	InstallID             string `toml:"install_id,omitempty"`
+	RegistrationRequestID string `toml:"registration_request_id,omitempty"`
+	RegistrationSecret    Secret `toml:"registration_secret,omitempty"`
+}
+
+// Default returns the settings of a new install.
+func Default() Config {
+	return Config{
+		APIBaseURL:             DefaultBaseURL,
+		VRAMThresholdGB:        DefaultThresholdGB,
+		StartMinimised:         true,
+		AutoUpdateEnabled:      true,
+		AutoUpdateIntervalSecs: DefaultUpdateInterval,
+		ModelsRoot:             defaultModels(),
+	}
+}
+
+// FirstThreshold is the threshold of a new install on a machine with that much
+// GPU memory, in GiB; 0 means unknown.
+func FirstThreshold(totalGB float64) float64 {
+	if totalGB > 0 && totalGB < DefaultThresholdGB {
+		return totalGB
+	}
+	return DefaultThresholdGB
+}
+
+func defaultModels() string {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return filepath.Join(os.TempDir(), "studio-worker-models")
+	}
+	return filepath.Join(home, "models")
+}
+
+// Registered says whether the config holds credentials. Empty ones count as
+// absent (§6.4).
+func (c Config) Registered() bool { return c.WorkerID != "" && c.AuthToken != "" }
+
+// Drain is how long a stop waits for the running job.
+func (c Config) Drain() time.Duration {
+	if c.DrainSecs == nil {
+		return DefaultDrainSecs * time.Second
+	}
+	return time.Duration(*c.DrainSecs) * time.Second
+}
+
+// holdsSecret says whether others must not read the file.
+func (c Config) holdsSecret() bool {
+	return c.AuthToken != "" || c.RegistrationSecret != "" || c.LocalAPIToken != ""
+}
+
+// Masked returns a copy that can be shown.
+func (c Config) Masked() Config {
+	for _, secret := range []*Secret{&c.LocalAPIToken, &c.AuthToken, &c.RegistrationSecret} {
+		*secret = Secret(secret.String())
+	}
+	return c
+}
+
+// ResetRegistration forgets the registration and the install id, and keeps the
+// settings (§6.3).
+func (c *Config) ResetRegistration() {
+	c.WorkerID, c.AuthToken, c.RegistrationRequestID, c.RegistrationSecret, c.InstallID = "", "", "", "", ""
+}
+
+// Validate checks an edit (§11.2). The error names the key.
+func (c Config) Validate() error {
+	if err := checkURL(c.APIBaseURL); err != nil {
+		return fmt.Errorf("api_base_url: %w", err)
+	}
+	if c.AutoUpdateFeed != "" {
+		if err := checkURL(c.AutoUpdateFeed); err != nil {
+			return fmt.Errorf("auto_update_feed: %w", err)
+		}
+	}
+	if err := c.checkThreshold(); err != nil {
+		return err
+	}
+	if c.AutoUpdateIntervalSecs < MinUpdateInterval {
+		return fmt.Errorf("auto_update_interval_secs: must be at least %d", MinUpdateInterval)
+	}
+	if strings.TrimSpace(c.ModelsRoot) == "" {
+		return errors.New("models_root: must not be empty")
+	}
+	return nil
+}
+
+func (c Config) checkThreshold() error {
+	switch {
+	case math.IsNaN(c.VRAMThresholdGB) || math.IsInf(c.VRAMThresholdGB, 0):
+		return errors.New("vram_threshold_gb: must be a number")
+	case c.VRAMThresholdGB < 0:
+		return errors.New("vram_threshold_gb: threshold must be >= 0")
+	}
+	return nil
+}
+
+func checkURL(text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return errors.New("not a web address")
+	case u.Scheme != "http" && u.Scheme != "https":
+		return errors.New("must start with http:// or https://")
+	case u.Hostname() == "":
+		return errors.New("has no host name")
+	}
+	return nil
+}
+
+// DefaultPath returns where config.toml lies on this platform.
+func DefaultPath() (string, error) {
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", fmt.Errorf("find the config folder: %w", err)
+	}
+	return filepath.Join(dir, "studio-worker", "config.toml"), nil
+}
+
+// expandHome replaces a leading ~ by the home folder, when there is one.
+func expandHome(path string) string {
+	rest, ok := strings.CutPrefix(path, "~")
+	if !ok || rest != "" && rest[0] != '/' && rest[0] != filepath.Separator {
+		return path
+	}
+	home, err := os.UserHomeDir()
+	if err != nil || home == "" {
+		return path
+	}
+	return filepath.Join(home, rest)
+}
