@@ -9,6 +9,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/url"
 	"os"
@@ -43,6 +44,9 @@ func (s Secret) String() string {
 
 // GoString hides the secret.
 func (s Secret) GoString() string { return s.String() }
+
+// LogValue hides the secret.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // Reveal returns the text, for the one place that sends it.
 func (s Secret) Reveal() string { return string(s) }

@@ -261,6 +261,11 @@ func TestSecretsAreNotShown(t *testing.T) {
 	if text := fmt.Sprintf("%v %+v %#v %s", c, c, c, c.AuthToken); strings.Contains(text, "tok-very-secret") {
 		t.Errorf("printing shows it: %s", text)
 	}
+	var out bytes.Buffer
+	slog.New(slog.NewJSONHandler(&out, nil)).Info("hello", "token", c.AuthToken)
+	if strings.Contains(out.String(), "tok-very-secret") {
+		t.Errorf("logging shows it: %s", out.String())
+	}
 	if Secret("").String() != "" {
 		t.Error("an absent secret looks like one")
 	}

@@ -11,7 +11,7 @@ type Ring[T any] struct {
 
 	mu    sync.Mutex
 	limit int
-	items []T
+	items []T // circular once it holds limit entries: the oldest is at last % limit
 	last  uint64
 }
 
@@ -29,11 +29,10 @@ func NewRing[T any](limit int) *Ring[T] {
 func (r *Ring[T]) Add(v T) uint64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.items) == r.limit {
-		copy(r.items, r.items[1:])
-		r.items[len(r.items)-1] = v
-	} else {
+	if len(r.items) < r.limit {
 		r.items = append(r.items, v)
+	} else {
+		r.items[r.at(0)] = v
 	}
 	r.last++
 	r.Newest.Set(r.last)
@@ -52,7 +51,22 @@ func (r *Ring[T]) Since(after uint64) ([]T, uint64) {
 	if after > first && after <= r.last {
 		skip = after - first
 	}
-	return append([]T(nil), r.items[skip:]...), r.last
+	if skip == n {
+		return nil, r.last
+	}
+	newer := make([]T, 0, n-skip)
+	for i := skip; i < n; i++ {
+		newer = append(newer, r.items[r.at(i)])
+	}
+	return newer, r.last
+}
+
+// at returns where the i-th oldest entry lies.
+func (r *Ring[T]) at(i uint64) uint64 {
+	if len(r.items) < r.limit {
+		return i
+	}
+	return (r.last + i) % uint64(r.limit) //nolint:gosec // a limit is at least 1
 }
 
 // Update replaces the newest entry that match accepts by what change makes of
@@ -61,7 +75,8 @@ func (r *Ring[T]) Since(after uint64) ([]T, uint64) {
 func (r *Ring[T]) Update(match func(T) bool, change func(T) T) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for i := len(r.items) - 1; i >= 0; i-- {
+	for n := uint64(len(r.items)); n > 0; n-- {
+		i := r.at(n - 1)
 		if match(r.items[i]) {
 			r.items[i] = change(r.items[i])
 			r.Newest.Set(r.last)

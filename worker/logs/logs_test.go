@@ -1,0 +1,189 @@
+package logs
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/slogtest"
+
+	"studioworker/worker/observe"
+	"studioworker/worker/protocol"
+)
+
+func setup() (*slog.Logger, *observe.Ring[observe.LogEntry], *Queue) {
+	ring, queue := observe.NewRing[observe.LogEntry](observe.RecentLogsCap), &Queue{}
+	return slog.New(NewHandler(ring, queue)), ring, queue
+}
+
+// The wire text of each record that others look for.
+func TestWordsOfTheWire(t *testing.T) {
+	log, ring, _ := setup()
+	for _, tc := range []struct {
+		want string
+		log  func(*slog.Logger)
+	}{
+		{"connecting to wss://h", func(l *slog.Logger) { l.Info("connecting", "url", "wss://h") }},
+		{"server welcomed wk-20 server_time=now", func(l *slog.Logger) { l.Info("server welcomed", "worker_id", "wk-20", "server_time", "now") }},
+		{"offer received job-31 game=g asset=a model=m vram=2.5", func(l *slog.Logger) {
+			l.With("job_id", "job-31").Info("offer received", "game", "g", "asset", "a", "model", "m", "vram", 2.5)
+		}},
+		{"rejecting offer j: busy", func(l *slog.Logger) { l.Info("rejecting offer", "job_id", "j", "reason", "busy") }},
+		{"dispatched in 12ms ext=wav", func(l *slog.Logger) { l.Info("job dispatched", "elapsed_ms", 12, "ext", "wav") }},
+		{"dispatch failed: no", func(l *slog.Logger) { l.Warn("job failed", "error", errors.New("no")) }},
+		{"studio confirmed completion of job j", func(l *slog.Logger) { l.Info("studio confirmed completion", "job_id", "j") }},
+		{"studio confirmed failure of job j", func(l *slog.Logger) { l.Info("studio confirmed failure", "job_id", "j") }},
+		{"disconnected; reconnect attempt 3 in 800ms", func(l *slog.Logger) { l.Warn("disconnected, will reconnect", "attempt", 3, "delay_ms", 800) }},
+		{"session error: a: b; reconnect attempt 3 in 800ms", func(l *slog.Logger) {
+			l.Warn("session error, will reconnect", "error", "a: b", "attempt", 3, "delay_ms", 800)
+		}},
+		{"giving up after 2 attempts: refused", func(l *slog.Logger) { l.Error("giving up", "attempts", 2, "error", "refused") }},
+		{"binary upload ok bytes=3", func(l *slog.Logger) { l.Info("binary upload ok", "bytes", 3, "category", "ws") }},
+		{"two lines", func(l *slog.Logger) { l.Info("two\nlines") }},
+		{"json result sent in.a=1", func(l *slog.Logger) { l.WithGroup("in").Info("json result sent", "a", 1) }},
+		{"server welcomed ? server_time=?", func(l *slog.Logger) { l.Info("server welcomed") }},
+	} {
+		_, before := ring.Since(0)
+		tc.log(log)
+		got, _ := ring.Since(before)
+		if len(got) != 1 || got[0].Message != tc.want {
+			t.Errorf("got %v, want %q", got, tc.want)
+		}
+	}
+	long := strings.Repeat("ä", 5000)
+	log.Info(long)
+	got, _ := ring.Since(0)
+	if m := got[len(got)-1].Message; len(m) > 4200 || !strings.HasSuffix(m, "…") {
+		t.Errorf("a long line has %d bytes", len(m))
+	}
+}
+
+func TestSpec137JobIDIsAField(t *testing.T) {
+	log, ring, queue := setup()
+	log.Debug("for us only")
+	log.Info("with", "job_id", "j1")
+	log.Warn("without", "category", "auto-update")
+	got, _ := ring.Since(0)
+	if len(got) != 2 || got[0].JobID != "j1" || got[0].Category != "ws" || got[1].JobID != "" || got[1].Category != "auto-update" {
+		t.Fatalf("got %+v", got)
+	}
+	shipped := queue.Take()
+	text, err := json.Marshal(shipped[1])
+	if err != nil || strings.Contains(string(text), "jobId") || shipped[1].Level != protocol.LevelWarn || !strings.HasSuffix(shipped[1].TS, "Z") || len(shipped[1].TS) != 24 {
+		t.Errorf("got %s, %v", text, err)
+	}
+}
+
+func TestSpec132TheQueueIsBoundedAndSaysWhatItDropped(t *testing.T) {
+	var q Queue
+	for i := range QueueCap + 10 {
+		q.Push(protocol.LogEntry{Message: strconv.Itoa(i)})
+	}
+	batch, all := []protocol.LogEntry{}, 0
+	for more := q.Take(); len(more) > 0; more = q.Take() {
+		all += len(more)
+		batch = append(batch, more...)
+	}
+	// 5,010 came, 4,999 are here beside the marker.
+	if all != QueueCap || batch[all-1].Message != strconv.Itoa(QueueCap+9) || batch[1].Message != "11" {
+		t.Fatalf("%d entries, oldest %q, newest %q", all, batch[1].Message, batch[all-1].Message)
+	}
+	if m := batch[0]; m.Level != protocol.LevelWarn || m.Category != "logs" || !strings.HasPrefix(m.Message, "dropped 11 ") {
+		t.Errorf("marker: %+v", m)
+	}
+	if len(q.Take()) != 0 {
+		t.Error("the marker came twice")
+	}
+}
+
+func TestSpec133ARestoredBatchComesFirst(t *testing.T) {
+	var q Queue
+	for i := range QueueCap {
+		q.Push(protocol.LogEntry{Message: strconv.Itoa(i)})
+	}
+	batch := q.Take()
+	if len(batch) != protocol.MaxLogBatchEntries || batch[0].Message != "0" {
+		t.Fatalf("took %d", len(batch))
+	}
+	q.Push(protocol.LogEntry{Message: "new"})
+	q.Restore(batch)
+	if newest := q.entries[len(q.entries)-1]; newest.Message != "new" {
+		t.Errorf("newest %q", newest.Message)
+	}
+	again := q.Take()
+	if len(again) != len(batch) || !strings.HasPrefix(again[0].Message, "dropped 2 ") || again[1].Message != "2" {
+		t.Errorf("got %d: %q, %q", len(again), again[0].Message, again[1].Message)
+	}
+	q.Restore(again) // a second time: still one marker, still true
+	if again = q.Take(); !strings.HasPrefix(again[0].Message, "dropped 2 ") || again[1].Message != "2" {
+		t.Errorf("after another failure: %q, %q", again[0].Message, again[1].Message)
+	}
+}
+
+func TestBatchesAreBoundedInBytes(t *testing.T) {
+	var q Queue
+	for range 200 {
+		q.Push(protocol.LogEntry{Message: strings.Repeat("\"", 4000)})
+	}
+	total := 0
+	for batch := q.Take(); len(batch) > 0; batch = q.Take() {
+		total += len(batch)
+		data, err := protocol.Encode(protocol.LogBatch{Entries: batch})
+		if err != nil || len(data) > protocol.MaxLogBatch {
+			t.Fatalf("a batch of %d entries has %d bytes, %v", len(batch), len(data), err)
+		}
+	}
+	if total != 200 {
+		t.Errorf("took %d of 200", total)
+	}
+}
+
+func TestHandlerKeepsTheRulesOfSlog(t *testing.T) {
+	var ring *observe.Ring[observe.LogEntry]
+	slogtest.Run(t, func(*testing.T) slog.Handler {
+		ring = observe.NewRing[observe.LogEntry](10)
+		h := NewHandler(ring, &Queue{})
+		return h
+	}, func(t *testing.T) map[string]any {
+		t.Helper()
+		entries, _ := ring.Since(0)
+		e := entries[len(entries)-1]
+		out := map[string]any{slog.LevelKey: e.Level.String()}
+		if !e.At.IsZero() {
+			out[slog.TimeKey] = e.At
+		}
+		message, pairs, _ := strings.Cut(e.Message, " ")
+		out[slog.MessageKey] = message
+		for pair := range strings.FieldsSeq(pairs) {
+			path, value, _ := strings.Cut(pair, "=")
+			at, keys := out, strings.Split(path, ".")
+			for _, key := range keys[:len(keys)-1] {
+				if at[key] == nil {
+					at[key] = map[string]any{}
+				}
+				at = at[key].(map[string]any)
+			}
+			at[keys[len(keys)-1]] = value
+		}
+		return out
+	})
+}
+
+func BenchmarkHandler(b *testing.B) {
+	log, _, _ := setup()
+	b.Run("handler", func(b *testing.B) {
+		for b.Loop() {
+			log.Info("binary upload ok", "job_id", "job-31", "bytes", 4096, "elapsed_ms", 12)
+		}
+	})
+	b.Run("limit-json.Marshal", func(b *testing.B) {
+		entry := protocol.LogEntry{TS: "2026-03-02T08:15:30.120Z", Level: "info", Category: "ws", Message: "binary upload ok bytes=4096 elapsed_ms=12", JobID: "job-31"}
+		for b.Loop() {
+			if _, err := json.Marshal(entry); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
