@@ -1,0 +1,93 @@
+// Package availability is the one place that answers "may this machine take a
+// job now, and why not".
+//
+// The answer is in the Availability slot; whoever must act on a change watches
+// that slot. A pause lasts as long as the process (§7.5 of the protocol
+// specification): it is never saved.
+package availability
+
+import (
+	"log/slog"
+	"sync"
+
+	"studioworker/worker/observe"
+	"studioworker/worker/protocol"
+)
+
+// Controller decides. It is safe for concurrent use.
+type Controller struct {
+	log  *slog.Logger
+	slot *observe.Slot[observe.Availability]
+
+	mu       sync.Mutex
+	paused   bool
+	stopping bool
+	diskFull string // what to tell people; empty = there is room
+}
+
+// New returns a controller that writes its answer to slot.
+func New(slot *observe.Slot[observe.Availability], log *slog.Logger) *Controller {
+	return &Controller{log: log, slot: slot}
+}
+
+// Pause stops taking jobs until Resume. A running job goes on.
+func (c *Controller) Pause() { c.set("claiming paused by operator", &c.paused, true) }
+
+// Resume takes jobs again.
+func (c *Controller) Resume() { c.set("claiming resumed by operator", &c.paused, false) }
+
+// Stop takes no job any more: the program is about to end.
+func (c *Controller) Stop() { c.set("taking no more jobs before the end", &c.stopping, true) }
+
+// set changes a switch; nothing is said when it stood there already (§13 #54).
+func (c *Controller) set(say string, value *bool, to bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if *value == to {
+		return
+	}
+	*value = to
+	c.log.Info(say)
+	c.publish()
+}
+
+// DiskFull says that results could not be stored, in words for people; empty
+// when there is room again.
+func (c *Controller) DiskFull(why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.diskFull == why {
+		return
+	}
+	c.diskFull = why
+	c.publish()
+}
+
+func (c *Controller) publish() {
+	var now observe.Availability
+	switch {
+	case c.stopping:
+		now.Block = observe.BlockStopping
+	case c.paused:
+		now.Block = observe.BlockPaused
+	case c.diskFull != "":
+		now = observe.Availability{Block: observe.BlockDiskFull, Detail: c.diskFull}
+	}
+	c.slot.Set(now)
+}
+
+// AutoEnabled says whether the worker takes jobs, as heartbeats tell it.
+func (c *Controller) AutoEnabled() bool { return c.slot.Get().Block == observe.BlockNone }
+
+// Refusal returns the reject of an offer that may not be taken now (§3.9), or
+// false when it may.
+func (c *Controller) Refusal() (reason string, code protocol.RejectCode, refused bool) {
+	switch now := c.slot.Get(); now.Block {
+	case observe.BlockNone:
+		return "", "", false
+	case observe.BlockDiskFull:
+		return now.Detail, protocol.RejectBusy, true
+	case observe.BlockPaused, observe.BlockStopping:
+	}
+	return "worker paused by operator", protocol.RejectPaused, true
+}

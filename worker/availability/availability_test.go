@@ -1,0 +1,42 @@
+package availability
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"studioworker/worker/observe"
+	"studioworker/worker/protocol"
+)
+
+func TestWhatKeepsTheWorkerFromTakingJobs(t *testing.T) {
+	var slot observe.Slot[observe.Availability]
+	var out bytes.Buffer
+	c := New(&slot, slog.New(slog.NewTextHandler(&out, nil)))
+	check := func(block observe.Block, code protocol.RejectCode, reason string) {
+		t.Helper()
+		gotReason, gotCode, refused := c.Refusal()
+		if slot.Get().Block != block || gotCode != code || gotReason != reason || refused == c.AutoEnabled() {
+			t.Errorf("block %q, code %q, reason %q, enabled %v", slot.Get().Block, gotCode, gotReason, c.AutoEnabled())
+		}
+	}
+	check(observe.BlockNone, "", "")
+	c.Pause()
+	c.Pause()
+	check(observe.BlockPaused, "paused", "worker paused by operator")
+	c.DiskFull("only 12 MB are free where results are kept")
+	check(observe.BlockPaused, "paused", "worker paused by operator")
+	c.Resume()
+	c.Resume()
+	check(observe.BlockDiskFull, "busy", "only 12 MB are free where results are kept")
+	c.DiskFull("")
+	check(observe.BlockNone, "", "")
+	c.Stop()
+	check(observe.BlockStopping, "paused", "worker paused by operator")
+	for _, once := range []string{"claiming paused by operator", "claiming resumed by operator"} { // spec #53, #54
+		if n := strings.Count(out.String(), once); n != 1 {
+			t.Errorf("%q was said %d times", once, n)
+		}
+	}
+}
