@@ -1,0 +1,246 @@
+package outbox
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// Draft is the folder into which one attempt at a job writes its result. It is
+// for one goroutine.
+type Draft struct {
+	o       *Outbox
+	jobID   string
+	attempt int
+	dir     string
+	over    bool // committed or discarded
+}
+
+// Begin makes the folder for an attempt at a job. jobID is any valid text of 1
+// to 4096 bytes. attempt is the studio's number, from 1; 0 means that the
+// studio sent none and takes the next local one. The error wraps ErrExists when
+// this attempt is running or waits for the studio.
+func (o *Outbox) Begin(jobID string, attempt int) (*Draft, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return nil, ErrClosed
+	}
+	local := attempt == 0
+	if local {
+		attempt = 1
+		for _, s := range []shelf{o.ready, o.kept} {
+			for _, e := range s.entries {
+				if e.JobID == jobID {
+					attempt = max(attempt, e.Attempt+1)
+				}
+			}
+		}
+	}
+	if err := checkJob(jobID, attempt); err != nil {
+		return nil, fmt.Errorf("begin a result: %w", err)
+	}
+	if !o.ballast.Load() {
+		o.fillBallast()
+	}
+	for {
+		name := entryName(jobID, attempt)
+		dir := filepath.Join(o.tmp, name)
+		err := fs.ErrExist
+		if _, ok := o.ready.entries[name]; !ok {
+			err = o.fs.Mkdir(dir)
+		}
+		switch {
+		case err == nil:
+			return &Draft{o: o, jobID: jobID, attempt: attempt, dir: dir}, nil
+		case errors.Is(err, fs.ErrExist) && local && attempt < maxAttempt:
+			attempt++ // another draft of the same job
+		case errors.Is(err, fs.ErrExist):
+			return nil, fmt.Errorf("begin a result for job %q, attempt %d: %w", jobID, attempt, ErrExists)
+		default:
+			return nil, fmt.Errorf("begin a result for job %q: %w", jobID, err)
+		}
+	}
+}
+
+// Dir returns the absolute path of the folder for the result file.
+func (d *Draft) Dir() string { return d.dir }
+
+// Result says what the engine made.
+type Result struct {
+	File      string // base name of the result in Draft.Dir
+	Kind      string // wire name of the task kind
+	Ext       string // format of the bytes, without a dot: at most ten of a-z and 0-9; "json" goes as a frame
+	Model     string
+	Prompt    string // in full, at most 16 MiB (protocol spec §8.4)
+	StudioURL string // the studio that offered the job; empty means any
+	WorkerID  string
+	Started   time.Time
+}
+
+// Commit makes the result durable and moves it to ready/ (reliability guide
+// §3.2, steps S1 to S6). Once it returns nil, the result survives a crash and a
+// power cut. A file that could not be synced is written anew once; a full disk
+// costs the ballast. After an error nothing is in ready/, the result file is
+// still in Dir, and Commit may be called again.
+func (d *Draft) Commit(r Result) (Entry, error) {
+	e, err := d.commit(r)
+	if err != nil {
+		return Entry{}, fmt.Errorf("store the result of job %q: %w", d.jobID, err)
+	}
+	return e, nil
+}
+
+func (d *Draft) commit(r Result) (Entry, error) {
+	if d.over {
+		return Entry{}, ErrClosed
+	}
+	o := d.o
+	if strings.EqualFold(r.File, manifestFile) || r.File != filepath.Base(r.File) {
+		return Entry{}, fmt.Errorf("%q is not the name of a result file", r.File)
+	}
+	sum, size, err := d.settle(r.File) // S1, S2
+	if err != nil {
+		return Entry{}, err
+	}
+	e := Entry{
+		JobID: d.jobID, Attempt: d.attempt, Kind: r.Kind, Ext: r.Ext, SHA256: sum, Size: size,
+		Prompt: r.Prompt, Model: r.Model, StudioURL: r.StudioURL, WorkerID: r.WorkerID,
+		Started: r.Started, Created: time.Now(),
+		dir: filepath.Join(o.ready.dir, entryName(d.jobID, d.attempt)), verified: true,
+	}
+	manifest, err := encodeManifest(e)
+	if err != nil {
+		return Entry{}, err
+	}
+	if err := o.writeFile(d.dir, manifestFile, manifest); err != nil { // S3
+		return Entry{}, fmt.Errorf("write the manifest: %w", err)
+	}
+	if err := d.leaveOnly(r.File); err != nil {
+		return Entry{}, err
+	}
+	if r.File != resultFile {
+		if err := o.fs.Rename(filepath.Join(d.dir, r.File), filepath.Join(d.dir, resultFile)); err != nil {
+			return Entry{}, err
+		}
+	}
+	if err := d.publish(e); err != nil {
+		if r.File != resultFile { // the next Commit looks for it under its name
+			err = errors.Join(err, o.fs.Rename(filepath.Join(d.dir, resultFile), filepath.Join(d.dir, r.File)))
+		}
+		return Entry{}, err
+	}
+	d.over = true
+	return e, nil
+}
+
+// settle brings the result file to the disk and returns its hash and size. The
+// bytes are read once.
+func (d *Draft) settle(name string) (sum string, size int64, err error) {
+	o := d.o
+	f, err := o.fs.OpenFile(d.dir, name, os.O_RDWR) // Windows syncs only what may be written
+	if err != nil {
+		return "", 0, err
+	}
+	sum, size, err = hash(f)
+	if err == nil && size == 0 {
+		err = errors.New("the result file is empty")
+	}
+	if err != nil {
+		return "", 0, errors.Join(err, f.Close())
+	}
+	if err = errors.Join(f.Sync(), f.Close()); err == nil {
+		return sum, size, nil
+	}
+	o.log.Warn("result not synced, writing it anew", "job_id", d.jobID, "error", err)
+	o.makeRoom(err)
+	return sum, size, d.rewrite(name, sum)
+}
+
+// rewrite replaces the result file by a new, synced copy of it.
+func (d *Draft) rewrite(name, sum string) (err error) {
+	o, copyFile := d.o, name+".new"
+	f, err := o.fs.OpenFile(d.dir, name, os.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	h := sha256.New()
+	if err := errors.Join(o.writeNew(d.dir, copyFile, io.TeeReader(f, h)), f.Close()); err != nil {
+		return err
+	}
+	if hex.EncodeToString(h.Sum(nil)) != sum {
+		return errors.Join(errors.New("the result file changed while it was stored"),
+			o.fs.RemoveAll(filepath.Join(d.dir, copyFile)))
+	}
+	return o.fs.Rename(filepath.Join(d.dir, copyFile), filepath.Join(d.dir, name))
+}
+
+// leaveOnly removes what the engine left beside its result.
+func (d *Draft) leaveOnly(name string) error {
+	list, err := d.o.fs.ReadDir(d.dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range list {
+		if f.Name() == name || f.Name() == manifestFile {
+			continue
+		}
+		if err := d.o.fs.RemoveAll(filepath.Join(d.dir, f.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// publish moves the whole draft to ready/ and tells who waits for entries.
+func (d *Draft) publish(e Entry) error {
+	o := d.o
+	if err := o.fs.SyncDir(d.dir); err != nil { // S4
+		return err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
+		return ErrClosed
+	}
+	if err := o.fs.Rename(d.dir, e.dir); err != nil { // S5
+		return err
+	}
+	if err := o.fs.SyncDir(o.ready.dir); err != nil { // S6
+		// Not durable means not stored: the studio gives the job out again.
+		return errors.Join(err, o.fs.Rename(e.dir, d.dir))
+	}
+	o.ready.entries[e.name()] = e
+	o.publish()
+	select {
+	case o.wake <- struct{}{}:
+	default: // the Deliverer has not looked yet: once is enough
+	}
+	return nil
+}
+
+// Discard removes the draft and all in it. After Commit it does nothing.
+func (d *Draft) Discard() error {
+	if d.over {
+		return nil
+	}
+	d.over = true
+	if err := d.o.fs.RemoveAll(d.dir); err != nil {
+		return fmt.Errorf("remove the draft of job %q: %w", d.jobID, err)
+	}
+	return nil
+}
+
+// hash reads r to its end.
+func hash(r io.Reader) (sum string, size int64, err error) {
+	h := sha256.New()
+	size, err = io.CopyBuffer(h, onlyReader{r}, make([]byte, copyBuffer))
+	return hex.EncodeToString(h.Sum(nil)), size, err
+}
