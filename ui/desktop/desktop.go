@@ -1,0 +1,92 @@
+//go:build !headless
+
+package desktop
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/app"
+	"golang.org/x/sync/errgroup"
+
+	"studioworker/assets"
+	"studioworker/ui"
+	"studioworker/ui/model"
+)
+
+// endTime is how long Run waits, once the window is gone, for what the window
+// had started. Each of those has been told to stop.
+const endTime = 5 * time.Second
+
+// errStuck says that something the window asked of the program did not return.
+var errStuck = errors.New("close window: a command did not end in time")
+
+// Run shows the window and the tray, and blocks until ctx ends or the desktop
+// ends the application (a signal, the end of the desktop's session). It must be
+// called on the main goroutine, once a process.
+func Run(ctx context.Context, cfg ui.Config) error {
+	// In code, so that a plain go build has it: without it Fyne spends a
+	// quarter of its time on asking which goroutine it is on.
+	app.SetMetadata(fyne.AppMetadata{
+		ID: ui.AppID, Name: ui.AppName,
+		Migrations: map[string]bool{"fyneDo": true},
+	})
+	a := app.NewWithID(ui.AppID)
+	a.SetIcon(fyne.NewStaticResource("icon.png", assets.Icon))
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+
+	host, err := openTrayHost()
+	if err != nil {
+		cfg.Log.Info("no tray here", slog.Any("error", err))
+	}
+	var icon *tray
+	w, err := ui.New(a, cfg, func(s model.State, paused bool) {
+		if icon != nil {
+			icon.show(s, paused)
+		}
+	})
+	if err != nil {
+		return errors.Join(err, host.close())
+	}
+	if host.usable() {
+		icon = newTray(a, cfg.Controls, w.Show)
+	}
+
+	var g errgroup.Group
+	a.Lifecycle().SetOnStarted(func() {
+		a.Settings().SetTheme(ui.NewTheme()) // not earlier: it would stop following dark and light
+		present := host.present(ctx)
+		w.SetTray(present)
+		if !cfg.Hidden || !present {
+			w.Show()
+		}
+		g.Go(func() error { return w.Run(ctx) })
+		g.Go(func() error {
+			host.watch(ctx, func(present bool) { fyne.Do(func() { w.SetTray(present) }) })
+			return nil
+		})
+		go func() {
+			<-ctx.Done() // the watchers have it too: none of them waits for the UI any more
+			fyne.Do(func() {
+				w.Remember()
+				a.Quit()
+			})
+		}()
+	})
+	a.Run()
+
+	cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- g.Wait() }()
+	select {
+	case err = <-ended:
+	case <-time.After(endTime):
+		err = errStuck
+	}
+	return errors.Join(err, host.close())
+}

@@ -1,0 +1,150 @@
+package ui
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	_ "image/jpeg" // formats that a result may have
+	_ "image/png"
+	"io"
+	"os"
+	"slices"
+	"sync"
+
+	"golang.org/x/image/draw"
+	_ "golang.org/x/image/webp"
+)
+
+// Bounds of the pictures we decode: a file that asks for more is refused before
+// its pixels are touched.
+const (
+	maxPictureBytes  = 64 << 20
+	maxPicturePixels = 50_000_000
+	thumbnailPixels  = 96   // longer side in the list
+	picturePixels    = 1280 // longer side in the detail
+)
+
+var (
+	errPictureBytes  = errors.New("the file is larger than 64 MB")
+	errPicturePixels = errors.New("the picture has more than 50 megapixels")
+)
+
+// decodePicture reads a PNG, JPEG or WebP picture and scales it down until its
+// longer side is at most limit pixels.
+func decodePicture(data []byte, limit int) (image.Image, error) {
+	cfg, _, err := image.DecodeConfig(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("read picture: %w", err)
+	}
+	if cfg.Width <= 0 || cfg.Height <= 0 || int64(cfg.Width)*int64(cfg.Height) > maxPicturePixels {
+		return nil, errPicturePixels
+	}
+	src, _, err := image.Decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("decode picture: %w", err)
+	}
+	w, h := src.Bounds().Dx(), src.Bounds().Dy()
+	if w <= 0 || h <= 0 {
+		return nil, errors.New("decode picture: it is empty")
+	}
+	long := max(w, h)
+	if long <= limit {
+		return src, nil
+	}
+	dst := image.NewNRGBA(image.Rect(0, 0, max(1, w*limit/long), max(1, h*limit/long)))
+	draw.ApproxBiLinear.Scale(dst, dst.Bounds(), src, src.Bounds(), draw.Src, nil)
+	return dst, nil
+}
+
+// readPicture decodes the picture file at path.
+func readPicture(path string, limit int) (image.Image, error) {
+	f, err := os.Open(path) // #nosec G304 -- the worker's own result file
+	if err != nil {
+		return nil, fmt.Errorf("open picture: %w", err)
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxPictureBytes+1))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, fmt.Errorf("read picture: %w", err)
+	}
+	if len(data) > maxPictureBytes {
+		return nil, errPictureBytes
+	}
+	return decodePicture(data, limit)
+}
+
+// pictureJob asks the loader for one picture: the file at path if there is one,
+// else data.
+type pictureJob struct {
+	id    string
+	path  string
+	data  []byte
+	limit int
+	done  func(image.Image, error) // on the UI goroutine
+}
+
+// loader decodes pictures one after the other, away from the UI goroutine. The
+// newest wish comes first: it is the one being looked at.
+type loader struct {
+	wake chan struct{}
+
+	mu   sync.Mutex
+	jobs []pictureJob
+}
+
+// loaderRoom bounds the waiting list: a page of thumbnails and a selection.
+const loaderRoom = 64
+
+func newLoader() *loader { return &loader{wake: make(chan struct{}, 1)} }
+
+// load queues a job, dropping the oldest when the list is full.
+func (l *loader) load(j pictureJob) {
+	l.mu.Lock()
+	if len(l.jobs) >= loaderRoom {
+		l.jobs = slices.Delete(l.jobs, 0, 1)
+	}
+	l.jobs = append(l.jobs, j)
+	l.mu.Unlock()
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *loader) next() (pictureJob, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.jobs) == 0 {
+		return pictureJob{}, false
+	}
+	j := l.jobs[len(l.jobs)-1]
+	l.jobs = l.jobs[:len(l.jobs)-1]
+	return j, true
+}
+
+// Run decodes until ctx ends.
+func (l *loader) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-l.wake:
+		}
+		for ctx.Err() == nil {
+			j, ok := l.next()
+			if !ok {
+				break
+			}
+			var img image.Image
+			var err error
+			if j.path != "" {
+				img, err = readPicture(j.path, j.limit)
+			}
+			if img == nil && len(j.data) > 0 { // gone or unreadable: the small one will do
+				img, err = decodePicture(j.data, j.limit)
+			}
+			onUI(ctx, func() { j.done(img, err) })
+		}
+	}
+}

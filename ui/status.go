@@ -1,0 +1,266 @@
+package ui
+
+import (
+	"context"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/data/binding"
+	"fyne.io/fyne/v2/theme"
+	"fyne.io/fyne/v2/widget"
+
+	"studioworker/ui/model"
+)
+
+// statusPage is the first page: this computer, its studio, its graphics cards
+// and what waits to be delivered.
+type statusPage struct {
+	root fyne.CanvasObject
+
+	mark         *widget.Icon
+	word         *widget.Label
+	pause        *widget.Button
+	registration *widget.Label
+	heartbeat    *widget.Label
+	request      fyne.CanvasObject
+	worker       fyne.CanvasObject
+	askAgain     *widget.Button
+	askError     *widget.Label
+	gpus         *fyne.Container
+	gpuNote      *widget.Label
+	rows         []*gpuRow
+	threshold    *entry
+	save         *widget.Button
+	saved        *widget.Label
+	waiting      *widget.Label
+	waitingNote  *widget.Label
+
+	stored string // the threshold in force, as the field shows it
+	state  model.State
+}
+
+// gpuRow shows one graphics card.
+type gpuRow struct {
+	root         *fyne.Container
+	name, memory *widget.Label
+	used         *meter
+}
+
+// statusActions is what the page's buttons do.
+type statusActions struct {
+	act          func(model.Action) // Pause, Resume
+	askAgain     func(done func(error))
+	setThreshold func(gb float64, done func(error))
+	copy         func(string)
+}
+
+func newStatusPage(v *values, th *Theme, do statusActions) *statusPage {
+	p := &statusPage{
+		mark:         widget.NewIcon(nil),
+		word:         widget.NewLabelWithData(v.word),
+		pause:        widget.NewButtonWithIcon(string(model.ActionPause), theme.MediaPauseIcon(), nil),
+		registration: prose(v.registration),
+		heartbeat:    prose(v.heartbeat),
+		askAgain:     widget.NewButton(string(model.ActionAskAgain), nil),
+		askError:     newErrorLabel(),
+		gpus:         stack(8),
+		gpuNote:      prose(v.gpuNote),
+		threshold:    newEntry("GB"),
+		save:         widget.NewButton("Save", nil),
+		saved:        widget.NewLabel(""),
+		waiting:      text(v.waiting),
+		waitingNote:  prose(v.waitingNote),
+	}
+	p.word.SizeName = theme.SizeNameHeadingText
+	p.word.TextStyle.Bold = true
+	p.pause.OnTapped = func() { do.act(model.Action(p.pause.Text)) }
+	p.askAgain.OnTapped = func() { p.tapAskAgain(do.askAgain) }
+	p.request = fact("Request", p.id(v.requestID, do.copy), nil)
+	p.worker = fact("Worker", p.id(v.workerID, do.copy), nil)
+	p.waiting.SizeName = theme.SizeNameHeadingText
+	p.waiting.TextStyle.Bold = true
+	muted(p.gpuNote)
+	muted(p.waitingNote)
+	for _, o := range []fyne.CanvasObject{p.request, p.worker, p.askAgain} {
+		o.Hide()
+	}
+	p.wireThreshold(do.setThreshold)
+
+	mark := container.New(sized{w: 20, h: 20}, p.mark)
+	computer := card("This computer", container.NewBorder(nil,
+		pad(8, 0, labelInset, 0, row(8, normal(p.pause, th))), nil, nil,
+		stack(0,
+			container.NewBorder(nil, nil, pad(0, 0, labelInset, 4, container.NewCenter(mark)), nil, p.word),
+			prose(v.sentence),
+			fact("Can serve", prose(v.serves), nil))))
+	studio := card("Studio", stack(0,
+		prose(v.studio),
+		fact("Registration", p.registration, nil),
+		p.request, p.worker,
+		fact("Connection", prose(v.connection), nil),
+		fact("Heartbeat", p.heartbeat, nil),
+		pad(4, 0, labelInset, 0, container.NewBorder(nil, nil, p.askAgain, nil, p.askError))))
+	limit := container.NewBorder(nil, nil, row(6,
+		centred(muted(widget.NewLabel("Largest job"))),
+		container.New(sized{w: 84}, normal(p.threshold, th)),
+		centred(widget.NewLabel("GB")),
+		normal(p.save, th)), nil, centred(p.saved))
+	graphics := card("Graphics card", stack(8, p.gpus, p.gpuNote, limit))
+	outbox := card("Waiting to be delivered", stack(0, p.waiting, p.waitingNote))
+	page := stack(margin,
+		container.New(shares{margin, []float32{1, 1}}, computer, studio),
+		container.New(shares{margin, []float32{2, 1}}, graphics, outbox))
+	p.root = container.NewVScroll(container.NewThemeOverride(pad(margin, margin, margin, margin, page), dense{th}))
+	return p
+}
+
+// id is an id with a button that copies it.
+func (p *statusPage) id(data binding.String, copyText func(string)) fyne.CanvasObject {
+	b := widget.NewButtonWithIcon("Copy", theme.ContentCopyIcon(), func() {
+		if s, err := data.Get(); err == nil {
+			copyText(s)
+		}
+	})
+	b.Importance = widget.LowImportance
+	return container.NewBorder(nil, nil, nil, b, mono(text(data)))
+}
+
+// normal gives a control its usual size inside a dense page.
+func normal(o fyne.CanvasObject, th *Theme) fyne.CanvasObject {
+	return container.NewThemeOverride(o, th)
+}
+
+// newErrorLabel is where a form says what went wrong; empty, it takes a line all
+// the same, so that nothing moves.
+func newErrorLabel() *widget.Label {
+	l := widget.NewLabel("")
+	l.Importance = widget.DangerImportance
+	l.Truncation = fyne.TextTruncateEllipsis
+	return l
+}
+
+func (p *statusPage) tapAskAgain(ask func(done func(error))) {
+	p.askAgain.Disable()
+	write(p.askError, "")
+	ask(func(err error) {
+		p.askAgain.Enable()
+		if err != nil {
+			write(p.askError, err.Error())
+		}
+	})
+}
+
+// wireThreshold enables Save only when the field holds another valid number.
+func (p *statusPage) wireThreshold(set func(float64, func(error))) {
+	p.saved.Truncation = fyne.TextTruncateEllipsis
+	p.save.Disable()
+	say := func(s string, t model.Tone) {
+		write(p.saved, s)
+		paint(p.saved, t)
+	}
+	p.threshold.OnChanged = func(s string) {
+		_, err := model.ParseThreshold(s)
+		switch {
+		case err != nil:
+			p.save.Disable()
+			say(err.Error(), model.ToneBad)
+		case s == p.stored:
+			p.save.Disable()
+			say("", model.ToneMuted)
+		default:
+			p.save.Enable()
+			say("", model.ToneMuted)
+		}
+	}
+	submit := func() {
+		gb, err := model.ParseThreshold(p.threshold.Text)
+		if err != nil || p.save.Disabled() {
+			return
+		}
+		p.save.Disable()
+		set(gb, func(err error) {
+			if err != nil {
+				p.save.Enable()
+				say(err.Error(), model.ToneBad)
+				return
+			}
+			p.stored = model.Threshold(gb)
+			p.threshold.SetText(p.stored)
+			say("Saved", model.ToneGood)
+		})
+	}
+	p.save.OnTapped = submit
+	p.threshold.OnSubmitted = func(string) { submit() }
+	p.threshold.onEscape = func() { p.threshold.SetText(p.stored) }
+}
+
+// show draws what has no binding.
+func (p *statusPage) show(st model.Status, paused bool) {
+	if p.state != st.State {
+		p.state = st.State
+		p.mark.SetResource(markFor(st.State))
+		paint(p.word, st.State.Tone())
+	}
+	label, icon := model.ActionPause, theme.MediaPauseIcon()
+	if paused {
+		label, icon = model.ActionResume, theme.MediaPlayIcon()
+	}
+	if p.pause.Text != string(label) {
+		p.pause.SetText(string(label))
+		p.pause.SetIcon(icon)
+	}
+	paint(p.registration, st.RegistrationTone)
+	paint(p.heartbeat, st.HeartbeatTone)
+	paint(p.waitingNote, st.WaitingTone)
+	show(p.request, st.RequestID != "")
+	show(p.worker, st.WorkerID != "")
+	show(p.askAgain, st.Action == model.ActionAskAgain)
+	if st.Action != model.ActionAskAgain {
+		write(p.askError, "")
+	}
+	show(p.gpuNote, st.GPUNote != "")
+	p.showGPUs(st.GPUs)
+	if p.threshold.Text == p.stored { // never take away what is being typed
+		if p.stored != st.Threshold {
+			p.stored = st.Threshold
+			p.threshold.SetText(st.Threshold)
+		}
+	}
+	p.stored = st.Threshold
+}
+
+func (p *statusPage) showGPUs(gpus []model.GPU) {
+	for len(p.rows) < len(gpus) {
+		p.rows = append(p.rows, newGPURow())
+		p.gpus.Add(p.rows[len(p.rows)-1].root)
+	}
+	for i, r := range p.rows {
+		show(r.root, i < len(gpus))
+		if i < len(gpus) {
+			r.show(gpus[i])
+		}
+	}
+}
+
+func newGPURow() *gpuRow {
+	r := &gpuRow{name: widget.NewLabel(""), memory: widget.NewLabel(""), used: newMeter()}
+	r.name.Truncation = fyne.TextTruncateEllipsis
+	r.root = stack(4,
+		container.NewBorder(nil, nil, nil, muted(r.memory), r.name),
+		pad(0, 0, labelInset, labelInset, r.used))
+	return r
+}
+
+func (r *gpuRow) show(g model.GPU) {
+	write(r.name, g.Name)
+	write(r.memory, g.Memory)
+	show(r.used, g.Known)
+	r.used.set(g.Used)
+}
+
+// setThreshold adapts Controls to the page.
+func setThreshold(a actions, c Controls) func(float64, func(error)) {
+	return func(gb float64, done func(error)) {
+		a.start(func(ctx context.Context) error { return c.SetThreshold(ctx, gb) }, done)
+	}
+}

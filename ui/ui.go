@@ -1,0 +1,51 @@
+package ui
+
+import (
+	"context"
+	"log/slog"
+
+	"studioworker/worker/observe"
+)
+
+// AppID is the program's id towards the desktop.
+const AppID = "app.studioworker.desktop"
+
+// AppName is the program's name and the first title of its window, from which
+// X11 takes the window class.
+const AppName = "Studio Worker"
+
+// Controls is what the window may ask of the program. The methods without a
+// context return at once and are called on the UI goroutine; the others run on
+// a goroutine of the window's, and their context ends with the window.
+type Controls interface {
+	// Pause stops taking jobs; the running one goes on.
+	Pause()
+	// Resume takes jobs again.
+	Resume()
+	// ResetRegistration asks the studio anew, after it declined or signed out
+	// this computer.
+	ResetRegistration(ctx context.Context) error
+	// SetThreshold sets the largest job to take, in GB of graphics memory.
+	SetThreshold(ctx context.Context, gb float64) error
+	// TryHere starts a private studio on this computer.
+	TryHere(ctx context.Context) error
+	// Join asks the studio at address to let this computer in.
+	Join(ctx context.Context, address string) error
+	// Submit queues a job in the private studio. kind is a wire task kind.
+	Submit(ctx context.Context, kind, text string) error
+	// Open shows a result with the system's program for it.
+	Open(path string) error
+	// Quit stops the whole program in good order; the window's context ends
+	// when that is done.
+	Quit()
+}
+
+// Config is what a window needs.
+type Config struct {
+	Observers *observe.WorkerObservers
+	Controls  Controls
+	Log       *slog.Logger
+	Hidden    bool            // start in the tray; shown all the same when there is no tray
+	Show      <-chan struct{} // a second launch asks for the window; may be nil
+	StatePath string          // file for the window's size and page; empty: remember nothing
+}
