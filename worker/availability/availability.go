@@ -16,19 +16,24 @@ import (
 
 // Controller decides. It is safe for concurrent use.
 type Controller struct {
-	log  *slog.Logger
-	slot *observe.Slot[observe.Availability]
+	log          *slog.Logger
+	slot         *observe.Slot[observe.Availability]
+	onlyWhenIdle func() bool
 
 	mu       sync.Mutex
 	paused   bool
 	stopping bool
-	diskFull string // what to tell people; empty = there is room
 }
 
-// New returns a controller that writes its answer to slot.
-func New(slot *observe.Slot[observe.Availability], log *slog.Logger) *Controller {
-	return &Controller{log: log, slot: slot}
+// New returns a controller that writes its answer to slot. onlyWhenIdle is the
+// setting of that name, read afresh for each offer.
+func New(slot *observe.Slot[observe.Availability], onlyWhenIdle func() bool, log *slog.Logger) *Controller {
+	return &Controller{log: log, slot: slot, onlyWhenIdle: onlyWhenIdle}
 }
+
+// Presence says whether a person is at the computer. No way to tell is known
+// yet, and unknown counts as active (§3.9).
+func (c *Controller) Presence() protocol.Presence { return protocol.PresenceUnknown }
 
 // Pause stops taking jobs until Resume. A running job goes on.
 func (c *Controller) Pause() { c.set("claiming paused by operator", &c.paused, true) }
@@ -51,18 +56,6 @@ func (c *Controller) set(say string, value *bool, to bool) {
 	c.publish()
 }
 
-// DiskFull says that results could not be stored, in words for people; empty
-// when there is room again.
-func (c *Controller) DiskFull(why string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.diskFull == why {
-		return
-	}
-	c.diskFull = why
-	c.publish()
-}
-
 func (c *Controller) publish() {
 	var now observe.Availability
 	switch {
@@ -70,8 +63,6 @@ func (c *Controller) publish() {
 		now.Block = observe.BlockStopping
 	case c.paused:
 		now.Block = observe.BlockPaused
-	case c.diskFull != "":
-		now = observe.Availability{Block: observe.BlockDiskFull, Detail: c.diskFull}
 	}
 	c.slot.Set(now)
 }
@@ -82,12 +73,11 @@ func (c *Controller) AutoEnabled() bool { return c.slot.Get().Block == observe.B
 // Refusal returns the reject of an offer that may not be taken now (§3.9), or
 // false when it may.
 func (c *Controller) Refusal() (reason string, code protocol.RejectCode, refused bool) {
-	switch now := c.slot.Get(); now.Block {
-	case observe.BlockNone:
-		return "", "", false
-	case observe.BlockDiskFull:
-		return now.Detail, protocol.RejectBusy, true
-	case observe.BlockPaused, observe.BlockStopping:
+	switch {
+	case !c.AutoEnabled():
+		return "worker paused by operator", protocol.RejectPaused, true
+	case c.onlyWhenIdle() && c.Presence() != protocol.PresenceIdle:
+		return "only when idle: the person is using this computer", protocol.RejectPaused, true
 	}
-	return "worker paused by operator", protocol.RejectPaused, true
+	return "", "", false
 }

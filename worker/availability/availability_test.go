@@ -13,7 +13,8 @@ import (
 func TestWhatKeepsTheWorkerFromTakingJobs(t *testing.T) {
 	var slot observe.Slot[observe.Availability]
 	var out bytes.Buffer
-	c := New(&slot, slog.New(slog.NewTextHandler(&out, nil)))
+	idleOnly := false
+	c := New(&slot, func() bool { return idleOnly }, slog.New(slog.NewTextHandler(&out, nil)))
 	check := func(block observe.Block, code protocol.RejectCode, reason string) {
 		t.Helper()
 		gotReason, gotCode, refused := c.Refusal()
@@ -25,13 +26,14 @@ func TestWhatKeepsTheWorkerFromTakingJobs(t *testing.T) {
 	c.Pause()
 	c.Pause()
 	check(observe.BlockPaused, "paused", "worker paused by operator")
-	c.DiskFull("only 12 MB are free where results are kept")
-	check(observe.BlockPaused, "paused", "worker paused by operator")
 	c.Resume()
 	c.Resume()
-	check(observe.BlockDiskFull, "busy", "only 12 MB are free where results are kept")
-	c.DiskFull("")
 	check(observe.BlockNone, "", "")
+	idleOnly = true // and nobody knows whether a person is here
+	if reason, code, refused := c.Refusal(); !refused || code != "paused" || !c.AutoEnabled() || !strings.HasPrefix(reason, "only when idle") {
+		t.Errorf("only when idle: %v, %q, %q, enabled %v", refused, code, reason, c.AutoEnabled())
+	}
+	idleOnly = false
 	c.Stop()
 	check(observe.BlockStopping, "paused", "worker paused by operator")
 	for _, once := range []string{"claiming paused by operator", "claiming resumed by operator"} { // spec #53, #54

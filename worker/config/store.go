@@ -88,6 +88,15 @@ func New(path string, first Config, log *slog.Logger) (*Store, error) {
 // Path returns the path of the file.
 func (s *Store) Path() string { return s.path }
 
+// Chosen says whether there is a file, that is, whether the person has chosen a
+// studio. Before that nobody is called.
+func (s *Store) Chosen() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refresh()
+	return s.stamp != stamp{}
+}
+
 // Get returns the config in force. It reads the file again when another process
 // changed it; a file that is damaged since then is reported once and the values
 // before it stay in force.

@@ -1,0 +1,123 @@
+package worker
+
+import (
+	"context"
+	"os"
+	"os/user"
+	"slices"
+	"strings"
+	"time"
+
+	"studioworker/gpu"
+	"studioworker/worker/engine"
+	"studioworker/worker/observe"
+	"studioworker/worker/protocol"
+)
+
+// engineName is what capabilities call a worker with several engines (§3.3).
+const engineName = "multi"
+
+// machine is what a worker says about where it runs; it does not change.
+type machine struct{ name, user string }
+
+func thisMachine() machine {
+	m := machine{name: "unknown-host", user: "unknown-user"}
+	if name, err := os.Hostname(); err == nil && name != "" {
+		m.name = name
+	}
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		m.user = u.Username
+	}
+	return m
+}
+
+// capabilities is the snapshot that hello and heartbeats carry (§3.3).
+func (w *Worker) capabilities() protocol.Capabilities {
+	c := w.cfg.Store.Get()
+	w.mu.Lock()
+	vram := w.vramGB
+	w.mu.Unlock()
+	no := false
+	caps := protocol.Capabilities{
+		MachineName: w.machine.name, Username: w.machine.user, AgentVersion: w.cfg.Version, Engine: engineName,
+		VRAMTotalGB: vram, VRAMThresholdGB: c.VRAMThresholdGB, AutoEnabled: w.availability.AutoEnabled(),
+		AutoStart: false, AutoUpdate: &no, StartMinimised: &c.StartMinimised, OnlyWhenIdle: &c.OnlyWhenIdle,
+		UserPresence: w.availability.Presence(), SupportedModels: []string{}, SupportedModelsPerKind: map[string][]string{},
+		Features: []string{protocol.FeatureProgress, protocol.FeatureAttempt},
+	}
+	models := w.cfg.Router.Models()
+	for _, kind := range engine.Kinds() {
+		if len(models[kind]) == 0 {
+			continue
+		}
+		caps.TaskKinds = append(caps.TaskKinds, protocol.TaskKind(kind))
+		caps.SupportedModelsPerKind[string(kind)] = models[kind]
+		caps.SupportedModels = append(caps.SupportedModels, models[kind]...)
+	}
+	slices.Sort(caps.SupportedModels)
+	caps.SupportedModels = slices.Compact(caps.SupportedModels)
+	return caps
+}
+
+// showSettings publishes the part of the config that people see.
+func (w *Worker) showSettings() {
+	c := w.cfg.Store.Get()
+	w.mu.Lock()
+	private := w.private
+	w.mu.Unlock()
+	s := observe.Settings{
+		PrivateStudio: private, VRAMThresholdGB: c.VRAMThresholdGB, ConfigPath: w.cfg.Store.Path(), Version: w.cfg.Version,
+	}
+	if w.cfg.Store.Chosen() {
+		s.StudioURL = c.APIBaseURL
+	}
+	models := w.cfg.Router.Models()
+	for _, kind := range engine.Kinds() {
+		if len(models[kind]) > 0 {
+			s.Serves = append(s.Serves, string(kind))
+		}
+	}
+	w.cfg.Observers.Settings.Set(s)
+}
+
+// logBanner is the first line of a worker's life (§9). It holds no secret.
+func (w *Worker) logBanner() {
+	c := w.cfg.Store.Get()
+	id := c.WorkerID
+	if id == "" {
+		id = "(unregistered)"
+	}
+	w.cfg.Log.Info("studio-worker starts", "version", w.cfg.Version, "config", w.cfg.Store.Path(), "api_base_url", c.APIBaseURL,
+		"vram_threshold_gb", c.VRAMThresholdGB, "models_root", c.ModelsRoot, "worker_id", id)
+}
+
+// probeGPUs looks at the cards once; the total is said to the studio.
+func (w *Worker) probeGPUs(ctx context.Context) {
+	devices, err := w.cfg.GPUs(ctx)
+	if err != nil {
+		w.cfg.Log.Warn("the graphics cards cannot all be read", "error", strings.Join(strings.Fields(err.Error()), " "))
+	}
+	list := make([]observe.GPU, len(devices))
+	for i, d := range devices {
+		list[i] = observe.GPU{Name: d.Name, Driver: d.Driver, Total: d.TotalBytes, Free: d.FreeBytes}
+	}
+	w.cfg.Observers.GPUs.Set(observe.GPUs{At: time.Now(), List: list})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.vramGB == 0 { // the first answer stands for the process (§3.3)
+		w.vramGB = gpu.TotalVRAMGB(devices)
+	}
+}
+
+// watchGPUs looks again whenever a job begins or ends: that is when free memory
+// changes by our doing.
+func (w *Worker) watchGPUs(ctx context.Context) error {
+	last := ""
+	for job := range w.cfg.Observers.CurrentJob.Watch(ctx) {
+		if job.ID != last {
+			last = job.ID
+			w.probeGPUs(ctx)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,384 @@
+package job
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"studioworker/worker/engine"
+	"studioworker/worker/observe"
+	"studioworker/worker/outbox"
+	"studioworker/worker/protocol"
+)
+
+// Why a running job was stopped.
+var (
+	ErrStopping  = errors.New("the worker is stopping")
+	ErrCancelled = errors.New("stopped by the person at the worker")
+)
+
+// Limits of a job.
+const (
+	progressPeriod = 500 * time.Millisecond // between two progress frames
+	errorLimit     = 2000                   // characters of a fail frame's error (§8.3)
+	replyLimit     = 10 * time.Second       // to hand the studio an answer after the job was stopped
+)
+
+// Link is the way back to the studio for one offer.
+type Link interface {
+	Send(ctx context.Context, frame protocol.WorkerFrame) error
+	Has(feature string) bool
+}
+
+// engines runs a request on the engine that it names.
+type engines interface {
+	Run(ctx context.Context, req engine.Request, progress func(engine.Progress)) (engine.Result, error)
+}
+
+// refuser says whether an offer may be taken now.
+type refuser interface {
+	Refusal() (reason string, code protocol.RejectCode, refused bool)
+}
+
+// Config is what a runner needs.
+type Config struct {
+	Engines      engines
+	Availability refuser
+	Outbox       *outbox.Outbox
+	// Deliver tries at once to deliver a result that is bytes.
+	Deliver   func(ctx context.Context, e outbox.Entry) (outbox.Outcome, error)
+	Origin    func() (studioURL, workerID string) // of the studio that offers
+	Observers *observe.WorkerObservers
+	Log       *slog.Logger
+}
+
+// Runner answers offers and runs jobs. Its methods are safe for concurrent use.
+type Runner struct {
+	cfg  Config
+	gate gate
+	work chan work // room for one: only the holder of the gate sends
+
+	mu     sync.Mutex
+	cancel context.CancelCauseFunc // of the job in flight; nil = none
+	jobID  string                  // of the job in flight, from accept to outcome
+}
+
+// work is an accepted offer.
+type work struct {
+	claim protocol.Claim
+	link  Link
+}
+
+// New returns a runner. Accepted jobs are run by Run.
+func New(cfg Config) *Runner {
+	return &Runner{cfg: cfg, work: make(chan work, 1)}
+}
+
+// Run runs accepted jobs, one at a time, until ctx ends, which also stops the
+// job in flight.
+func (r *Runner) Run(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case w := <-r.work:
+			r.run(ctx, w)
+		}
+	}
+}
+
+// Offer answers an offer: reject, or accept and start (§8.1). The accept is on
+// the wire before the job starts; when it cannot be sent the job is not run.
+func (r *Runner) Offer(ctx context.Context, claim protocol.Claim, link Link) {
+	log := r.cfg.Log.With("job_id", claim.JobID)
+	reason, code, refused := r.cfg.Availability.Refusal()
+	if !refused && !r.gate.reserveSoon(ctx) {
+		reason, code, refused = "worker already has an in-flight job", protocol.RejectBusy, true
+	}
+	if refused {
+		log.Info("rejecting offer", "reason", reason)
+		if err := link.Send(ctx, protocol.Reject{JobID: claim.JobID, Reason: reason, Code: code}); err != nil {
+			log.Error("answer was not sent", "error", err)
+		}
+		return
+	}
+	r.setJob(claim.JobID, nil)
+	if err := link.Send(ctx, protocol.Accept{JobID: claim.JobID}); err != nil {
+		r.setJob("", nil)
+		r.gate.release()
+		log.Error("answer was not sent", "error", err)
+		return
+	}
+	r.work <- work{claim, link}
+}
+
+// CurrentJobID is the job in flight, from its accept until its outcome is
+// recorded; empty = none (§3.8 rule 10).
+func (r *Runner) CurrentJobID() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.jobID
+}
+
+func (r *Runner) setJob(id string, cancel context.CancelCauseFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.jobID, r.cancel = id, cancel
+}
+
+// Cancel stops the job in flight, if it is that one, and says whether it was.
+// The studio may offer it again.
+func (r *Runner) Cancel(jobID string, why error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.cancel == nil || r.jobID != jobID {
+		return false
+	}
+	r.cancel(why)
+	return true
+}
+
+// Drain waits until no job is in flight. When ctx ends first, it stops the job
+// and waits for that. Nothing new may be offered meanwhile.
+func (r *Runner) Drain(ctx context.Context) {
+	r.gate.wait(ctx)
+	if id := r.CurrentJobID(); id != "" && ctx.Err() != nil {
+		r.Cancel(id, ErrStopping)
+		stopped, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyLimit)
+		defer cancel()
+		r.gate.wait(stopped)
+	}
+}
+
+// run takes one accepted job to its outcome. It never panics, and always frees
+// the gate.
+func (r *Runner) run(ctx context.Context, w work) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r.setJob(w.claim.JobID, cancel)
+	start := time.Now()
+	log := r.cfg.Log.With("job_id", w.claim.JobID)
+	current := observe.CurrentJob{
+		ID: w.claim.JobID, Kind: string(w.claim.Task.Kind), Model: w.claim.Model,
+		Preview: observe.Preview(w.claim.Task.Prompt()), Started: start,
+	}
+	r.cfg.Observers.CurrentJob.Set(current)
+	defer func() {
+		r.cfg.Observers.CurrentJob.Set(observe.CurrentJob{})
+		r.setJob("", nil)
+		r.gate.release()
+	}()
+	entry, err := r.result(ctx, w, log)
+	if err != nil {
+		r.fail(ctx, w, current, err, log)
+		return
+	}
+	log.Info("job dispatched", "elapsed_ms", time.Since(start).Milliseconds(), "ext", entry.Ext, "bytes", entry.Size)
+	r.record(recent(entry, time.Since(start), observe.OutcomeKept))
+	r.gate.deliver()
+	r.deliver(ctx, w, entry, log)
+}
+
+// result returns the job's stored result: from the outbox when the job was
+// finished before, else by running the engine.
+func (r *Runner) result(ctx context.Context, w work, log *slog.Logger) (e outbox.Entry, err error) {
+	if e, ok := r.cfg.Outbox.Find(w.claim.JobID); ok {
+		log.Info("answering from the outbox", "attempt", e.Attempt)
+		return e, nil
+	}
+	draft, err := r.cfg.Outbox.Begin(w.claim.JobID, w.claim.Attempt)
+	if err != nil {
+		return e, err
+	}
+	defer func() {
+		if err != nil {
+			if discardErr := draft.Discard(); discardErr != nil {
+				log.Warn("unfinished result was not removed", "error", discardErr)
+			}
+		}
+	}()
+	started := time.Now()
+	made, err := r.compute(ctx, w, draft.Dir())
+	if err != nil {
+		return e, err
+	}
+	studio, worker := r.cfg.Origin()
+	return draft.Commit(outbox.Result{
+		File: made.File, Kind: string(w.claim.Task.Kind), Ext: made.Ext, Model: w.claim.Model,
+		Prompt: w.claim.Task.Prompt(), StudioURL: studio, WorkerID: worker, Started: started,
+	})
+}
+
+// compute runs the engine and tells everyone how far it is.
+func (r *Runner) compute(ctx context.Context, w work, dir string) (engine.Result, error) {
+	last := newest{at: make(chan engine.Progress, 1)}
+	running, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.tell(running, w, last.at)
+	}()
+	made, err := r.cfg.Engines.Run(ctx, request(w.claim, dir), func(p engine.Progress) {
+		r.cfg.Observers.CurrentJob.Update(func(job observe.CurrentJob) observe.CurrentJob {
+			job.Progress = observe.Progress{Step: p.Step, Total: p.Total, Text: p.Text}
+			return job
+		})
+		last.put(p)
+	})
+	stop()
+	<-done
+	return made, err
+}
+
+// newest hands over progress; a slow reader gets the newest only.
+type newest struct {
+	mu sync.Mutex
+	at chan engine.Progress
+}
+
+func (n *newest) put(p engine.Progress) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	select {
+	case <-n.at:
+	default:
+	}
+	n.at <- p
+}
+
+// tell sends progress frames, at most one each period, to a studio that wants
+// them, until ctx ends.
+func (r *Runner) tell(ctx context.Context, w work, progress <-chan engine.Progress) {
+	if !w.link.Has(protocol.FeatureProgress) {
+		return
+	}
+	pause := time.NewTicker(progressPeriod)
+	defer pause.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case p := <-progress:
+			frame := protocol.Progress{JobID: w.claim.JobID, Step: max(0, p.Step), Total: max(0, p.Total), Message: p.Text}
+			if err := w.link.Send(ctx, frame); err != nil {
+				return // the session is over; the job goes on
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-pause.C:
+		}
+	}
+}
+
+// deliver hands a stored result to the studio. What cannot be delivered now
+// waits in the outbox.
+func (r *Runner) deliver(ctx context.Context, w work, e outbox.Entry, log *slog.Logger) {
+	if !e.JSON() {
+		// The outcome is recorded by Delivered, whoever delivers.
+		if _, err := r.cfg.Deliver(ctx, e); err != nil {
+			log.Warn("result waits for the studio", "error", err)
+		}
+		return
+	}
+	value, err := r.cfg.Outbox.ReadJSON(e)
+	if err != nil {
+		r.fail(ctx, w, observe.CurrentJob{ID: e.JobID, Kind: e.Kind, Model: e.Model, Preview: observe.Preview(e.Prompt), Started: e.Started}, err, log)
+		return
+	}
+	prompt := e.Prompt
+	if err := w.link.Send(ctx, protocol.CompleteJSON{JobID: e.JobID, Result: json.RawMessage(value), Prompt: &prompt}); err != nil {
+		log.Error("answer was not sent", "error", err)
+		return
+	}
+	log.Info("json result sent", "bytes", len(value))
+}
+
+// Acknowledged says that the studio has stored the JSON result of a job.
+func (r *Runner) Acknowledged(jobID string) {
+	e, ok := r.cfg.Outbox.Find(jobID)
+	if !ok || !e.JSON() {
+		return
+	}
+	path, err := r.cfg.Outbox.Delivered(e)
+	if err != nil {
+		r.cfg.Log.Error("delivered result was not moved out of the outbox", "job_id", jobID, "error", err)
+		return
+	}
+	r.Delivered(e, path)
+}
+
+// Delivered records that the studio has a result, which now lies at path.
+func (r *Runner) Delivered(e outbox.Entry, path string) {
+	r.cfg.Log.Info("result delivered", "job_id", e.JobID, "bytes", e.Size)
+	same := func(job observe.RecentJob) bool { return job.ID == e.JobID }
+	known := r.cfg.Observers.RecentJobs.Update(same, func(job observe.RecentJob) observe.RecentJob {
+		job.Outcome, job.ResultPath, job.Error = observe.OutcomeCompleted, path, ""
+		return job
+	})
+	if !known { // finished by an earlier process
+		job := recent(e, e.Created.Sub(e.Started), observe.OutcomeCompleted)
+		job.ResultPath = path
+		r.record(job)
+	}
+}
+
+// NotDelivered records why the studio did not take a result.
+func (r *Runner) NotDelivered(e outbox.Entry, reason error) {
+	r.cfg.Log.Warn("studio did not take the result", "job_id", e.JobID, "error", reason)
+	r.cfg.Observers.RecentJobs.Update(func(job observe.RecentJob) bool { return job.ID == e.JobID },
+		func(job observe.RecentJob) observe.RecentJob {
+			job.Error = reason.Error()
+			return job
+		})
+}
+
+func recent(e outbox.Entry, took time.Duration, outcome observe.Outcome) observe.RecentJob {
+	job := observe.RecentJob{
+		ID: e.JobID, Kind: e.Kind, Model: e.Model, Preview: observe.Preview(e.Prompt), Started: e.Started, Duration: took,
+		Outcome: outcome, ResultPath: e.Path(), ResultExt: e.Ext,
+	}
+	if e.Kind == string(protocol.KindImage) || e.Kind == string(protocol.KindVideo) {
+		if small, err := thumbnail(e.Path()); err == nil { // a picture we cannot read just has none
+			job.Thumbnail = small
+		}
+	}
+	return job
+}
+
+func (r *Runner) record(job observe.RecentJob) { r.cfg.Observers.RecentJobs.Add(job) }
+
+// fail tells the studio and the person that a job failed (§8.3).
+func (r *Runner) fail(ctx context.Context, w work, job observe.CurrentJob, err error, log *slog.Logger) {
+	text := oneLine(err)
+	outcome := observe.OutcomeFailed
+	retryable := engine.Retryable(err)
+	if ctx.Err() != nil {
+		outcome, retryable, text = observe.OutcomeCancelled, true, oneLine(context.Cause(ctx))
+	}
+	log.Warn("job failed", "error", text, "retryable", retryable)
+	// A job that was stopped still owes the studio its answer.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyLimit)
+	defer cancel()
+	if err := w.link.Send(ctx, protocol.Fail{JobID: job.ID, Error: text, Retryable: retryable}); err != nil {
+		log.Error("answer was not sent", "error", err)
+	}
+	r.record(observe.RecentJob{
+		ID: job.ID, Kind: job.Kind, Model: job.Model, Preview: job.Preview, Started: job.Started,
+		Duration: time.Since(job.Started), Outcome: outcome, Error: text,
+	})
+}
+
+// oneLine is an error's whole chain in one line of bounded length.
+func oneLine(err error) string {
+	text := strings.Join(strings.Fields(err.Error()), " ")
+	if cut := []rune(text); len(cut) > errorLimit {
+		text = string(cut[:errorLimit]) + "…"
+	}
+	return text
+}

@@ -1,0 +1,122 @@
+package registration
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"studioworker/worker/protocol"
+)
+
+// statusError is an answer that is not a success (§2.2).
+type statusError struct {
+	operation string
+	status    int
+	body      string
+}
+
+func (e *statusError) Error() string {
+	text := fmt.Sprintf("%s failed with status %d", e.operation, e.status)
+	if e.body != "" {
+		text += ": " + e.body
+	}
+	return text
+}
+
+// call makes one HTTP call and returns the body of a success. It leaves one log
+// record: debug on success, warn on failure.
+func call(ctx context.Context, client *http.Client, log *slog.Logger, operation string, r *http.Request) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, protocol.RequestLimit, fmt.Errorf("no answer within %v", protocol.RequestLimit))
+	defer cancel()
+	start := time.Now()
+	log = log.With("operation", operation, "endpoint", r.URL.Redacted())
+	body, status, err := exchange(client, r.WithContext(ctx))
+	log = log.With("status", status, "elapsed_ms", time.Since(start).Milliseconds())
+	if err == nil && (status < 200 || status > 299) {
+		err = &statusError{operation, status, clip(body)}
+	} else if err != nil {
+		err = fmt.Errorf("%s failed: %w", operation, err)
+	}
+	if err != nil {
+		log.Warn("studio call failed", "error", err)
+		return nil, err
+	}
+	log.Debug("studio call")
+	return body, nil
+}
+
+func exchange(client *http.Client, r *http.Request) (body []byte, status int, err error) {
+	answer, err := client.Do(r)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { _ = answer.Body.Close() }() // only read
+	body, err = io.ReadAll(io.LimitReader(answer.Body, protocol.MaxErrorBody))
+	return body, answer.StatusCode, err
+}
+
+// clip keeps the part of a body that helps a person.
+func clip(body []byte) string {
+	const shown = 300 // characters
+	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(body), "")), " ")
+	if cut := []rune(text); len(cut) > shown {
+		return string(cut[:shown]) + "…"
+	}
+	return text
+}
+
+// submit asks the studio to let this worker in (§2.3).
+func (r *Registrar) submit(ctx context.Context, base protocol.Base, body protocol.RegisterRequest) (string, error) {
+	url, err := base.RegisterURL()
+	if err != nil {
+		return "", err
+	}
+	data, err := json.Marshal(body)
+	if err != nil {
+		return "", fmt.Errorf("encode the request: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(data))
+	if err != nil {
+		return "", err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", r.cfg.UserAgent)
+	answer, err := call(ctx, r.cfg.HTTP, r.cfg.Log, "register-request", req)
+	if err != nil {
+		return "", err
+	}
+	response, err := protocol.DecodeRegisterResponse(answer)
+	if err != nil {
+		return "", fmt.Errorf("the answer is not from a studio: %w", err)
+	}
+	return response.RequestID, nil
+}
+
+// poll asks how the request stands (§2.4).
+func (r *Registrar) poll(ctx context.Context, base protocol.Base, requestID, secret string) (protocol.PollResponse, error) {
+	url, err := base.PollURL(requestID)
+	if err != nil {
+		return protocol.PollResponse{}, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return protocol.PollResponse{}, err
+	}
+	req.Header.Set("Authorization", "Bearer "+secret)
+	req.Header.Set("User-Agent", r.cfg.UserAgent)
+	answer, err := call(ctx, r.cfg.HTTP, r.cfg.Log, "register-poll", req)
+	if err != nil {
+		return protocol.PollResponse{}, err
+	}
+	response, err := protocol.DecodePollResponse(answer)
+	if err != nil {
+		return protocol.PollResponse{}, fmt.Errorf("the answer is not from a studio: %w", err)
+	}
+	return response, nil
+}

@@ -1,0 +1,68 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/gorilla/websocket"
+
+	"studioworker/worker/protocol"
+)
+
+// Credentials name the studio and prove who asks.
+type Credentials struct {
+	Base     protocol.Base
+	WorkerID string
+	Token    string // a secret
+}
+
+// dial opens the WebSocket (§3.1). TCP, TLS and upgrade share limit.
+func dial(ctx context.Context, c Credentials) (*websocket.Conn, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, protocol.ConnectLimit,
+		fmt.Errorf("no answer within %v", protocol.ConnectLimit))
+	defer cancel()
+	dialer := websocket.Dialer{
+		Proxy:            http.ProxyFromEnvironment,
+		HandshakeTimeout: protocol.ConnectLimit,
+		Subprotocols:     []string{protocol.Version},
+		// Compression stays off: the read limit would count compressed bytes.
+	}
+	conn, answer, err := dialer.DialContext(ctx, c.Base.ConnectURL(c.WorkerID),
+		http.Header{"Authorization": {"Bearer " + c.Token}})
+	if err == nil {
+		conn.SetReadLimit(protocol.MaxFrame)
+		return conn, nil
+	}
+	if answer != nil {
+		return nil, refusal(answer)
+	}
+	if ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return nil, fmt.Errorf("connect: %w", err)
+}
+
+// refusal is the error of an upgrade that was answered with something else.
+func refusal(answer *http.Response) error {
+	const shown = 300 // characters of the body
+	body, err := io.ReadAll(io.LimitReader(answer.Body, utf8.UTFMax*(shown+1)))
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // gorilla keeps the first kilobyte only
+		body = nil
+	}
+	if answer.StatusCode == http.StatusUnauthorized {
+		return fmt.Errorf("%w: the studio does not accept this worker's token", ErrAuthFailed)
+	}
+	text := strings.TrimSpace(strings.ToValidUTF8(string(body), ""))
+	if cut := []rune(text); len(cut) > shown {
+		text = string(cut[:shown]) + "…"
+	}
+	if text != "" {
+		text = ": " + text
+	}
+	return fmt.Errorf("upgrade refused with status %d%s", answer.StatusCode, text)
+}

@@ -1,0 +1,73 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/gorilla/websocket"
+
+	"studioworker/worker/protocol"
+)
+
+// Why a session ended. Everything else is a disconnect, after which the worker
+// tries again.
+var (
+	ErrAuthFailed = errors.New("auth failed")
+	ErrDuplicate  = errors.New("another computer uses this worker's identity")
+	ErrDeleted    = errors.New("the operator removed this worker")
+	// ErrOver is the error of sending on a session that has ended.
+	ErrOver = errors.New("the session is over")
+	// ErrViolation: one side sent what the protocol does not allow.
+	ErrViolation = errors.New("protocol violation")
+	errClosed    = errors.New("connection closed")
+)
+
+// studioError turns an error frame into why the session ended (§3.7).
+func studioError(e protocol.Error) error {
+	switch e.Code {
+	case protocol.ErrorAuthFailed:
+		return fmt.Errorf("%w: %s", ErrAuthFailed, e.Message)
+	case protocol.ErrorDuplicate:
+		return fmt.Errorf("%w: %s", ErrDuplicate, e.Message)
+	case protocol.ErrorDeleted:
+		return fmt.Errorf("%w: %s", ErrDeleted, e.Message)
+	case protocol.ErrorViolation:
+		return fmt.Errorf("%w: the studio says: %s", ErrViolation, e.Message)
+	case protocol.ErrorInternal: // the studio's fault: it will be back
+	}
+	return fmt.Errorf("the studio says: %s", e.Message)
+}
+
+// closeError turns what ended the reading into why the session ended (§3.7). A
+// bare 4003 or 4004 is as terminal as its error frame: two computers with one
+// identity would take the place from each other for ever.
+func closeError(err error) error {
+	closed, ok := errors.AsType[*websocket.CloseError](err)
+	switch {
+	case ok:
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errors.New("the studio gave no sign of life in time")
+	default:
+		return fmt.Errorf("read: %w", err)
+	}
+	var class error
+	switch protocol.CloseCode(closed.Code) {
+	case protocol.CloseAuthFailed:
+		class = ErrAuthFailed
+	case protocol.CloseDuplicate:
+		class = ErrDuplicate
+	case protocol.CloseDeleted:
+		class = ErrDeleted
+	case protocol.CloseViolation:
+		class = ErrViolation
+	case protocol.CloseNormal, protocol.CloseGoingAway, protocol.CloseTooBig, protocol.CloseOverloaded, protocol.CloseUnsupported:
+		class = errClosed
+	default:
+		class = errClosed
+	}
+	if closed.Text == "" {
+		return class
+	}
+	return fmt.Errorf("%w: %s", class, closed.Text)
+}

@@ -1,0 +1,128 @@
+package session
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"studioworker/worker/observe"
+	"studioworker/worker/protocol"
+)
+
+// watchAvailability tells the heartbeat that the worker begins or stops to take
+// jobs.
+func (s *Session) watchAvailability(ctx context.Context, changes chan<- struct{}) error {
+	for range s.cfg.Observers.Availability.Watch(ctx) {
+		select {
+		case changes <- struct{}{}:
+		default: // one is on its way
+		}
+	}
+	return ctx.Err()
+}
+
+// heartbeat sends one at once, then one each period, and one at once after a
+// change: the studio must not offer to a paused worker, nor wait to offer to one
+// that is back (§7.5).
+func (s *Session) heartbeat(ctx context.Context, changes <-chan struct{}) error {
+	ticker := time.NewTicker(s.cfg.Heartbeat) // missed ticks are skipped (§7.1)
+	defer ticker.Stop()
+	sent, err := s.beat(ctx)
+	if err != nil {
+		return err
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		case <-changes:
+			if s.cfg.Capabilities().AutoEnabled == sent {
+				continue // nothing that the studio would see
+			}
+		}
+		if sent, err = s.beat(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// beat sends one heartbeat and returns whether it said that jobs are taken.
+func (s *Session) beat(ctx context.Context) (autoEnabled bool, err error) {
+	caps := s.cfg.Capabilities()
+	s.beatAt.Store(time.Now().UnixNano())
+	if err := s.Send(ctx, protocol.Heartbeat{Capabilities: caps, CurrentJobID: s.cfg.Jobs.CurrentJobID()}); err != nil {
+		s.cfg.Observers.Heartbeat.Set(observe.Heartbeat{At: time.Now(), Err: err.Error()})
+		return false, err
+	}
+	return caps.AutoEnabled, nil
+}
+
+// acknowledged notes the studio's answer to the last heartbeat.
+func (s *Session) acknowledged() {
+	now := observe.Heartbeat{At: time.Now()}
+	if sent := s.beatAt.Swap(0); sent != 0 {
+		now.RoundTrip = now.At.Sub(time.Unix(0, sent))
+	}
+	s.cfg.Observers.Heartbeat.Set(now)
+}
+
+// pump ships the logs (§3.12): at once, then each second if there are any.
+func (s *Session) pump(ctx context.Context) error {
+	ticker := time.NewTicker(logPeriod)
+	defer ticker.Stop()
+	for {
+		if _, err := s.ship(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// ship sends one batch and says whether there was any.
+func (s *Session) ship(ctx context.Context) (any bool, err error) {
+	batch := s.cfg.Logs.Take()
+	if len(batch) == 0 {
+		return false, nil
+	}
+	if err := s.Send(ctx, protocol.LogBatch{Entries: batch}); err != nil {
+		s.cfg.Logs.Restore(batch)
+		return false, err
+	}
+	return true, nil
+}
+
+// flush ships what is left at an orderly end, within flushLimit. What remains
+// stays queued: it is only lost with the process.
+func (s *Session) flush() {
+	ctx, cancel := context.WithTimeout(context.Background(), flushLimit)
+	defer cancel()
+	for more := true; more; {
+		var err error
+		if more, err = s.ship(ctx); err != nil {
+			return
+		}
+	}
+}
+
+// banner says once per session what the worker offers, and warns of a threshold
+// that the cards cannot hold (§9).
+func (s *Session) banner(c protocol.Capabilities) {
+	kinds := make([]string, len(c.TaskKinds))
+	for i, kind := range c.TaskKinds {
+		kinds[i] = string(kind)
+	}
+	s.cfg.Log.Info("advertising", "engine", c.Engine,
+		"vram_total", fmt.Sprintf("%.1f", c.VRAMTotalGB), "vram_threshold", fmt.Sprintf("%.1f", c.VRAMThresholdGB),
+		"auto_enabled", c.AutoEnabled, "kinds", strings.Join(kinds, ", "),
+		"model_count", len(c.SupportedModels), "models", strings.Join(c.SupportedModels, ", "))
+	if c.VRAMTotalGB > 0 && c.VRAMThresholdGB > c.VRAMTotalGB {
+		s.cfg.Log.Warn("vram_threshold_gb is more than this computer has: lower it",
+			"vram_threshold_gb", fmt.Sprintf("%.1f", c.VRAMThresholdGB), "vram_total_gb", fmt.Sprintf("%.1f", c.VRAMTotalGB))
+	}
+}

@@ -1,0 +1,168 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"studioworker/worker/observe"
+)
+
+// Waiting times between sessions. Full jitter spreads the workers of a studio
+// that comes back; the numbers are those of the reliability guide, §4.2.
+const (
+	backoffBase = 2 * time.Second
+	backoffCap  = 60 * time.Second
+	healthy     = 60 * time.Second // a session that lived so long starts the backoff anew
+	authRetry   = 15 * time.Minute // the studio may have been restored
+)
+
+// LoopConfig says which sessions to keep open.
+type LoopConfig struct {
+	Session     Config
+	Credentials func() (Credentials, error) // read afresh for each session
+	MaxAttempts uint32                      // consecutive failures to reach welcome; 0 = for ever
+}
+
+// Loop keeps one session open.
+type Loop struct {
+	cfg  LoopConfig
+	open func(context.Context, Credentials) (up time.Duration, err error)
+	kick chan struct{}
+}
+
+// NewLoop returns a loop; nothing is opened before Run.
+func NewLoop(cfg LoopConfig) *Loop {
+	l := &Loop{cfg: cfg, kick: make(chan struct{}, 1)}
+	l.open = l.session
+	return l
+}
+
+// Kick ends the waiting that the loop is in: try now.
+func (l *Loop) Kick() {
+	select {
+	case l.kick <- struct{}{}:
+	default: // one is on its way
+	}
+}
+
+// Run keeps a session open until ctx ends, which returns nil, or until the
+// attempts are spent. While the studio refuses this worker for good, Run says
+// so in the Session slot and waits: for Kick, or for a slow retry after a
+// failed authentication.
+func (l *Loop) Run(ctx context.Context) error {
+	log := l.cfg.Session.Log
+	failures, level := 0, 0
+	for ctx.Err() == nil {
+		l.set(observe.Session{State: observe.SessionConnecting})
+		up, err := l.try(ctx)
+		if ctx.Err() != nil {
+			break
+		}
+		state, wait := verdict(err)
+		if state != observe.SessionReconnecting {
+			if state == observe.SessionAuthFailed {
+				log.Error("auth failed: if this lasts, register anew with `register --reset`", "error", err)
+			} else {
+				log.Error("the studio refused this worker for good", "error", err)
+			}
+			l.set(observe.Session{State: state, Reason: err.Error(), RetryAt: at(wait)})
+			l.wait(ctx, wait)
+			failures, level = 0, 0
+			continue
+		}
+		if up > 0 {
+			failures = 0 // only failures to reach welcome count (§7.2)
+		}
+		if up >= healthy {
+			level = 0
+		}
+		failures++
+		level++
+		if limit := l.cfg.MaxAttempts; limit > 0 && failures > int(limit) {
+			log.Error("giving up", "attempts", limit, "error", err)
+			l.set(observe.Session{State: observe.SessionFatal, Reason: err.Error()})
+			return fmt.Errorf("no session after %d attempts: %w", limit, err)
+		}
+		wait = 1 + rand.N(ceiling(level)) // #nosec G404 -- spreading load needs no secret
+		message := "session error, will reconnect"
+		if errors.Is(err, errClosed) {
+			message = "disconnected, will reconnect"
+			log.Warn(message, "attempt", failures, "delay_ms", wait.Milliseconds())
+		} else {
+			log.Warn(message, "error", err, "attempt", failures, "delay_ms", wait.Milliseconds())
+		}
+		l.set(observe.Session{State: observe.SessionReconnecting, Attempt: failures, RetryAt: at(wait), Reason: err.Error()})
+		l.wait(ctx, wait)
+	}
+	l.set(observe.Session{State: observe.SessionStopped})
+	return nil
+}
+
+// verdict is the one place that decides what follows the end of a session
+// (§3.7, §7.4). A wait of 0 is for ever.
+func verdict(err error) (state observe.SessionState, wait time.Duration) {
+	switch {
+	case errors.Is(err, ErrAuthFailed):
+		return observe.SessionAuthFailed, authRetry
+	case errors.Is(err, ErrDuplicate), errors.Is(err, ErrDeleted):
+		return observe.SessionFatal, 0
+	}
+	// A protocol violation is somebody's bug and may be one frame's: go on.
+	return observe.SessionReconnecting, 0
+}
+
+// ceiling is the longest wait before the n-th try in a row, n from 1.
+func ceiling(n int) time.Duration {
+	wait := backoffBase
+	for i := 1; i < n && wait < backoffCap; i++ {
+		wait *= 2
+	}
+	return min(wait, backoffCap)
+}
+
+func at(wait time.Duration) time.Time {
+	if wait == 0 {
+		return time.Time{}
+	}
+	return time.Now().Add(wait)
+}
+
+func (l *Loop) set(s observe.Session) { l.cfg.Session.Observers.Session.Set(s) }
+
+// wait returns when the time is over, Kick was called or ctx ended. 0 waits for
+// ever.
+func (l *Loop) wait(ctx context.Context, d time.Duration) {
+	var timeout <-chan time.Time
+	if d > 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	select {
+	case <-ctx.Done():
+	case <-l.kick:
+	case <-timeout:
+	}
+}
+
+func (l *Loop) try(ctx context.Context) (up time.Duration, err error) {
+	credentials, err := l.cfg.Credentials()
+	if err != nil {
+		return 0, err
+	}
+	return l.open(ctx, credentials)
+}
+
+func (l *Loop) session(ctx context.Context, c Credentials) (up time.Duration, err error) {
+	l.cfg.Session.Log.Info("connecting", "url", c.Base.ConnectURL(c.WorkerID))
+	conn, err := dial(ctx, c)
+	if err != nil {
+		return 0, err
+	}
+	s := newSession(l.cfg.Session, conn)
+	s.extend()
+	return s.run(ctx, c.Token)
+}

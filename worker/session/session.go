@@ -1,0 +1,347 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/sync/errgroup"
+
+	"studioworker/worker/observe"
+	"studioworker/worker/protocol"
+)
+
+// Limits of one session.
+const (
+	writeLimit = 10 * time.Second // a write that takes longer ends the session
+	sendQueue  = 64               // frames waiting for the writer
+	offerQueue = 16               // offers waiting for their answer; then the reader waits
+	flushLimit = 2 * time.Second  // to ship the last logs of an orderly end
+	logPeriod  = time.Second
+)
+
+// Link is the way back to the studio for a job that a session offered.
+type Link interface {
+	// Send puts a frame on the wire and returns when it was written. Its error
+	// is ErrOver once the session has ended.
+	Send(ctx context.Context, frame protocol.WorkerFrame) error
+	// Has says whether the studio named the feature.
+	Has(feature string) bool
+}
+
+// Jobs takes what a session receives about jobs.
+type Jobs interface {
+	// Offer answers one offer: it sends accept or reject on link, and starts the
+	// job when it accepted. It does not wait for the job.
+	Offer(ctx context.Context, claim protocol.Claim, link Link)
+	// Acknowledged says that the studio has stored a JSON result.
+	Acknowledged(jobID string)
+	// CurrentJobID is the job in flight, or empty.
+	CurrentJobID() string
+}
+
+// LogSource hands out what is to be shipped.
+type LogSource interface {
+	Take() []protocol.LogEntry
+	Restore(batch []protocol.LogEntry)
+}
+
+// Config is what every session of a worker shares.
+type Config struct {
+	Capabilities func() protocol.Capabilities // read afresh for each heartbeat
+	Jobs         Jobs
+	Logs         LogSource
+	Observers    *observe.WorkerObservers
+	Log          *slog.Logger
+	Welcomed     func()        // called when a session is up; may be nil
+	Heartbeat    time.Duration // 0 = protocol.HeartbeatInterval
+	IdleLimit    time.Duration // 0 = protocol.IdleLimit
+}
+
+// Session is one connection. Run may be called once.
+type Session struct {
+	cfg      Config
+	conn     *websocket.Conn
+	outbound chan outFrame
+	over     chan struct{} // closed when nothing is written any more
+	features atomic.Pointer[[]string]
+	beatAt   atomic.Int64 // when the last heartbeat was written, in ns; 0 = acknowledged
+}
+
+// outFrame is a frame on its way to the writer, which answers on done.
+type outFrame struct {
+	data []byte
+	done chan error
+}
+
+func newSession(cfg Config, conn *websocket.Conn) *Session {
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = protocol.HeartbeatInterval
+	}
+	if cfg.IdleLimit == 0 {
+		cfg.IdleLimit = protocol.IdleLimit
+	}
+	return &Session{cfg: cfg, conn: conn, outbound: make(chan outFrame, sendQueue), over: make(chan struct{})}
+}
+
+// run speaks on the connection until it ends or ctx does, and says how long the
+// session was up: 0 if the studio never welcomed it. An orderly end by ctx
+// ships the last logs, closes with 1000 and returns nil.
+func (s *Session) run(ctx context.Context, token string) (up time.Duration, err error) {
+	writing := make(chan error, 1)
+	go func() { writing <- s.write() }()
+	// A reader that waits is woken by a deadline in the past.
+	unblock := context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer unblock()
+
+	up, err = s.talk(ctx, token)
+	reason := "session ended"
+	switch {
+	case ctx.Err() != nil:
+		s.flush()
+		err = nil
+	case errors.Is(err, ErrAuthFailed):
+		reason = "auth failed"
+	case errors.Is(err, ErrViolation):
+		reason = "protocol violation"
+	}
+	close(s.over)
+	if writeErr := <-writing; writeErr != nil && err != nil {
+		err = writeErr // what the reader saw was only the consequence
+	}
+	text := websocket.FormatCloseMessage(int(protocol.CloseNormal), reason)
+	// Neither failure changes anything: the session is over, and the studio sees
+	// a lost connection at the latest.
+	_ = s.conn.WriteControl(websocket.CloseMessage, text, time.Now().Add(protocol.CloseLimit))
+	_ = s.conn.Close()
+	return up, err
+}
+
+func (s *Session) talk(ctx context.Context, token string) (up time.Duration, err error) {
+	caps := s.cfg.Capabilities()
+	s.banner(caps)
+	if err := s.Send(ctx, protocol.Hello{AuthToken: token, Capabilities: caps}); err != nil {
+		return 0, err
+	}
+	welcome, err := s.awaitWelcome(ctx)
+	if err != nil {
+		return 0, err
+	}
+	start := time.Now()
+	s.features.Store(&welcome.Features)
+	s.cfg.Log.Info("server welcomed", "worker_id", welcome.WorkerID, "server_time", welcome.ServerTime)
+	s.cfg.Observers.Session.Set(observe.Session{State: observe.SessionConnected, Since: start})
+	if s.cfg.Welcomed != nil {
+		s.cfg.Welcomed()
+	}
+	offers := make(chan protocol.Claim, offerQueue)
+	g, ctx := errgroup.WithContext(ctx)
+	// Whatever ends first must end the reader too.
+	defer context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })()
+	g.Go(func() error { return s.read(ctx, offers) }) // also answers pings: always keep a reader
+	changes := make(chan struct{}, 1)
+	g.Go(func() error { return s.watchAvailability(ctx, changes) })
+	g.Go(func() error { return s.heartbeat(ctx, changes) })
+	g.Go(func() error { return s.pump(ctx) })
+	g.Go(func() error { return s.answer(ctx, offers) })
+	err = g.Wait()
+	return time.Since(start), err
+}
+
+// awaitWelcome holds everything back until the studio has let us in (§3.8).
+func (s *Session) awaitWelcome(ctx context.Context) (protocol.Welcome, error) {
+	for {
+		frame, err := s.next(ctx)
+		if err != nil {
+			return protocol.Welcome{}, err
+		}
+		switch f := frame.(type) {
+		case protocol.Welcome:
+			return f, nil
+		case protocol.Error:
+			return protocol.Welcome{}, studioError(f)
+		case nil:
+		default:
+			s.cfg.Log.Warn("frame before welcome was dropped", "type", f.Type())
+		}
+	}
+}
+
+// next reads one frame. A frame that cannot be understood costs only itself and
+// comes back as nil; text that is not JSON ends the session (§3.2).
+func (s *Session) next(ctx context.Context) (protocol.StudioFrame, error) {
+	if ctx.Err() != nil { // extend may have undone the deadline that should wake us
+		return nil, ctx.Err()
+	}
+	kind, data, err := s.conn.ReadMessage()
+	if err != nil {
+		if errors.Is(err, websocket.ErrReadLimit) {
+			return nil, fmt.Errorf("%w: a frame is larger than %d bytes", ErrViolation, protocol.MaxFrame)
+		}
+		return nil, closeError(err)
+	}
+	if kind != websocket.TextMessage {
+		return nil, fmt.Errorf("%w: a binary frame", ErrViolation)
+	}
+	if len(data) == 0 {
+		return nil, nil // ignored, and no sign of life (§3.10)
+	}
+	frame, err := protocol.DecodeStudioFrame(data)
+	if errors.Is(err, protocol.ErrNotJSON) {
+		s.cfg.Log.Warn("text that is not JSON ends the session", "bytes", len(data))
+		return nil, fmt.Errorf("%w: %w", ErrViolation, err)
+	}
+	// Only a JSON frame is a sign of life; a ping is not (§3.10).
+	s.extend()
+	if bad, ok := errors.AsType[*protocol.OfferError](err); ok {
+		s.refuse(ctx, bad)
+	} else if err != nil {
+		s.cfg.Log.Warn("frame was dropped", "error", err)
+	}
+	return frame, nil
+}
+
+func (s *Session) extend() {
+	// A failure shows at the next read.
+	_ = s.conn.SetReadDeadline(time.Now().Add(s.cfg.IdleLimit))
+}
+
+// refuse answers an offer that cannot be read. The specification leaves open
+// whether a fail may come without an accept, so one goes before (§8.3).
+func (s *Session) refuse(ctx context.Context, bad *protocol.OfferError) {
+	s.cfg.Log.Warn("offer cannot be read", "job_id", bad.JobID, "error", bad.Err)
+	if s.features.Load() == nil {
+		return // before welcome nothing may be sent
+	}
+	for _, frame := range []protocol.WorkerFrame{
+		protocol.Accept{JobID: bad.JobID},
+		protocol.Fail{JobID: bad.JobID, Error: "this worker cannot read the offer: " + bad.Err.Error(), Retryable: false},
+	} {
+		if err := s.enqueue(ctx, frame, nil); err != nil {
+			s.cfg.Log.Error("answer was not sent", "job_id", bad.JobID, "type", frame.Type(), "error", err)
+			return
+		}
+	}
+}
+
+func (s *Session) read(ctx context.Context, offers chan<- protocol.Claim) error {
+	for {
+		frame, err := s.next(ctx)
+		if err != nil {
+			return err
+		}
+		switch f := frame.(type) {
+		case protocol.Offer:
+			s.cfg.Log.Info("offer received", "job_id", f.Claim.JobID, "game", f.Claim.GameID, "asset", f.Claim.AssetName,
+				"model", f.Claim.Model, "vram", f.Claim.VRAMGBEstimate)
+			select {
+			case offers <- f.Claim:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		case protocol.HeartbeatAck:
+			s.acknowledged()
+		case protocol.CompleteAck:
+			s.cfg.Log.Info("studio confirmed completion", "job_id", f.JobID)
+			s.cfg.Jobs.Acknowledged(f.JobID)
+		case protocol.FailAck:
+			s.cfg.Log.Info("studio confirmed failure", "job_id", f.JobID)
+		case protocol.Welcome:
+			s.cfg.Log.Info("server welcomed", "worker_id", f.WorkerID, "server_time", f.ServerTime)
+		case protocol.Error:
+			return studioError(f)
+		}
+	}
+}
+
+// answer takes offers one after the other, off the reader.
+func (s *Session) answer(ctx context.Context, offers <-chan protocol.Claim) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case claim := <-offers:
+			s.cfg.Jobs.Offer(ctx, claim, s)
+		}
+	}
+}
+
+// Has says whether the studio named the feature.
+func (s *Session) Has(feature string) bool {
+	named := s.features.Load()
+	return named != nil && slices.Contains(*named, feature)
+}
+
+// Send puts a frame on the wire and returns when it was written.
+func (s *Session) Send(ctx context.Context, frame protocol.WorkerFrame) error {
+	if err := s.send(ctx, frame); err != nil {
+		return fmt.Errorf("send %s: %w", frame.Type(), err)
+	}
+	return nil
+}
+
+func (s *Session) send(ctx context.Context, frame protocol.WorkerFrame) error {
+	done := make(chan error, 1)
+	if err := s.enqueue(ctx, frame, done); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-s.over:
+		select { // the writer may have answered in its last moment
+		case err := <-done:
+			return err
+		default:
+			return ErrOver
+		}
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (s *Session) enqueue(ctx context.Context, frame protocol.WorkerFrame, done chan error) error {
+	data, err := protocol.Encode(frame)
+	if err != nil {
+		return err
+	}
+	if len(data) > protocol.MaxFrame {
+		return fmt.Errorf("%s of %d bytes is larger than a frame may be", frame.Type(), len(data))
+	}
+	select {
+	case <-s.over:
+		return ErrOver
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case s.outbound <- outFrame{data, done}:
+		return nil
+	}
+}
+
+// write is the one place that writes data frames. It ends with the session.
+func (s *Session) write() error {
+	for {
+		select {
+		case <-s.over:
+			return nil
+		case f := <-s.outbound:
+			err := s.conn.SetWriteDeadline(time.Now().Add(writeLimit))
+			if err == nil {
+				err = s.conn.WriteMessage(websocket.TextMessage, f.data)
+			}
+			if f.done != nil {
+				f.done <- err
+			}
+			if err != nil {
+				// The connection is dead: wake the reader, which ends the session.
+				_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+				return fmt.Errorf("write: %w", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,312 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"studioworker/gpu"
+	"studioworker/worker/availability"
+	"studioworker/worker/config"
+	"studioworker/worker/engine"
+	"studioworker/worker/job"
+	"studioworker/worker/logs"
+	"studioworker/worker/observe"
+	"studioworker/worker/outbox"
+	"studioworker/worker/protocol"
+	"studioworker/worker/registration"
+	"studioworker/worker/session"
+)
+
+// Config is what a worker is made of.
+type Config struct {
+	Store     *config.Store
+	Observers *observe.WorkerObservers
+	Logs      *logs.Queue
+	Log       *slog.Logger
+	Router    *engine.Router
+	GPUs      func(context.Context) ([]gpu.Device, error)
+	Version   string
+	Private   bool          // the studio runs in this program
+	OutboxFS  outbox.FS     // nil = the real one
+	Heartbeat time.Duration // 0 = protocol.HeartbeatInterval
+}
+
+// Worker is one worker. Its methods are safe for concurrent use.
+type Worker struct {
+	cfg          Config
+	availability *availability.Controller
+	outbox       *outbox.Outbox
+	deliverer    *outbox.Deliverer
+	runner       *job.Runner
+	registrar    *registration.Registrar
+	loop         *session.Loop
+	machine      machine
+
+	restart chan struct{} // room for one: the registration changed, begin anew
+	now     chan struct{} // closed by StopNow
+	nowOnce sync.Once
+
+	mu      sync.Mutex
+	vramGB  float64 // over all cards; 0 = unknown
+	private bool
+}
+
+// New returns a worker. It opens the outbox, beside the config in force, and
+// calls nobody.
+func New(cfg Config) (*Worker, error) {
+	dir := filepath.Dir(cfg.Store.Path())
+	w := &Worker{
+		cfg: cfg, machine: thisMachine(), private: cfg.Private,
+		restart: make(chan struct{}, 1), now: make(chan struct{}),
+	}
+	w.availability = availability.New(&cfg.Observers.Availability,
+		func() bool { return cfg.Store.Get().OnlyWhenIdle }, cfg.Log)
+	var err error
+	w.outbox, err = outbox.Open(outbox.Config{
+		Dir: filepath.Join(dir, "outbox"), Results: filepath.Join(dir, "results"), FS: cfg.OutboxFS,
+		Log: cfg.Log, Observer: &cfg.Observers.Outbox,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open the outbox: %w", err)
+	}
+	client := &http.Client{Transport: http.DefaultTransport}
+	userAgent := "studio-worker/" + cfg.Version
+	w.deliverer = outbox.NewDeliverer(outbox.DelivererConfig{
+		Outbox: w.outbox, HTTP: client, Target: w.target, Log: cfg.Log, UserAgent: userAgent,
+		OnDone:    func(e outbox.Entry, path string) { w.runner.Delivered(e, path) },
+		OnKept:    func(e outbox.Entry, reason error) { w.runner.NotDelivered(e, reason) },
+		OnRefused: func(e outbox.Entry, reason error) { w.runner.NotDelivered(e, reason) },
+	})
+	w.runner = job.New(job.Config{
+		Engines: cfg.Router, Availability: w.availability, Outbox: w.outbox, Deliver: w.deliverer.DeliverNow,
+		Origin:    func() (string, string) { c := cfg.Store.Get(); return c.APIBaseURL, c.WorkerID },
+		Observers: cfg.Observers, Log: cfg.Log,
+	})
+	w.registrar = registration.New(registration.Config{
+		Base: w.base, Store: credentialStore{cfg.Store}, Capabilities: w.capabilities, HTTP: client,
+		Observer: &cfg.Observers.Registration, Log: cfg.Log, UserAgent: userAgent,
+	})
+	var attempts uint32
+	if n := cfg.Store.Get().WSReconnectAttempts; n != nil {
+		attempts = *n
+	}
+	w.loop = session.NewLoop(session.LoopConfig{
+		Session: session.Config{
+			Capabilities: w.capabilities, Jobs: offers{w.runner}, Logs: cfg.Logs, Observers: cfg.Observers, Log: cfg.Log,
+			Welcomed: w.deliverer.Kick, Heartbeat: cfg.Heartbeat,
+		},
+		Credentials: w.credentials, MaxAttempts: attempts,
+	})
+	w.showSettings()
+	return w, nil
+}
+
+// Run runs the worker until ctx ends or the reconnect attempts of the config are
+// spent. When ctx ends it takes no more offers, waits for the running job as
+// long as the config says (drain_secs), hands back what did not finish, ships
+// the last logs and returns nil. StopNow cuts the waiting short.
+func (w *Worker) Run(ctx context.Context) error {
+	w.logBanner()
+	w.probeGPUs(ctx)
+	// The parts outlive ctx by the drain.
+	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	g, inner := errgroup.WithContext(inner)
+	g.Go(func() error { return w.runner.Run(inner) })
+	g.Go(func() error { return w.deliverer.Run(inner) })
+	g.Go(func() error { return w.watchGPUs(inner) })
+	g.Go(func() error { return w.connect(inner) })
+	g.Go(func() error {
+		select {
+		case <-inner.Done():
+		case <-ctx.Done():
+			w.drain(inner)
+			stop()
+		}
+		return nil
+	})
+	err := g.Wait()
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	return errors.Join(err, w.outbox.Close())
+}
+
+// drain takes no more jobs and waits for the running one.
+func (w *Worker) drain(ctx context.Context) {
+	w.availability.Stop()
+	ctx, cancel := context.WithTimeout(ctx, w.cfg.Store.Get().Drain())
+	defer cancel()
+	go func() { // ends with ctx
+		select {
+		case <-w.now:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	w.runner.Drain(ctx)
+}
+
+// StopNow makes a Run that is waiting for its job stop it instead.
+func (w *Worker) StopNow() { w.nowOnce.Do(func() { close(w.now) }) }
+
+// connect registers and keeps a session open; it begins anew when the
+// registration or the studio changed.
+func (w *Worker) connect(ctx context.Context) error {
+	for ctx.Err() == nil {
+		if err := w.connectOnce(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connectOnce returns nil when it is to begin anew, or when ctx ended.
+func (w *Worker) connectOnce(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		select {
+		case <-w.restart:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	defer func() { cancel(); <-watched }()
+
+	w.cfg.Observers.Session.Set(observe.Session{State: observe.SessionWaiting})
+	w.showSettings()
+	if !w.cfg.Store.Chosen() {
+		<-ctx.Done() // nobody is called before the person has chosen a studio
+		return nil
+	}
+	err := w.registrar.Run(ctx)
+	if _, rejected := errors.AsType[*registration.RejectedError](err); rejected {
+		<-ctx.Done() // until the person asks again
+		return nil
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("register: %w", err)
+	}
+	return w.loop.Run(ctx)
+}
+
+// Pause takes no more studio jobs until Resume; a running job goes on.
+func (w *Worker) Pause() { w.availability.Pause() }
+
+// Resume takes studio jobs again.
+func (w *Worker) Resume() { w.availability.Resume() }
+
+// CancelJob stops the job in flight if it is that one, and says whether it was.
+// The studio may offer it again, here or elsewhere.
+func (w *Worker) CancelJob(id string) bool { return w.runner.Cancel(id, job.ErrCancelled) }
+
+// ResetRegistration forgets the registration and asks the studio anew.
+func (w *Worker) ResetRegistration() error {
+	if err := w.cfg.Store.Update((*config.Config).ResetRegistration); err != nil {
+		return fmt.Errorf("reset the registration: %w", err)
+	}
+	w.cfg.Log.Info("registration was reset by the person")
+	w.begin()
+	return nil
+}
+
+// SetStudio changes the studio and registers with it. private says that the
+// studio runs in this program.
+func (w *Worker) SetStudio(address string, private bool) error {
+	if _, err := protocol.ParseBase(address); err != nil {
+		return fmt.Errorf("api_base_url: %w", err)
+	}
+	err := w.cfg.Store.Update(func(c *config.Config) {
+		c.ResetRegistration()
+		c.APIBaseURL = address
+	})
+	if err != nil {
+		return fmt.Errorf("save the studio: %w", err)
+	}
+	w.mu.Lock()
+	w.private = private
+	w.mu.Unlock()
+	w.begin()
+	return nil
+}
+
+// SetThreshold saves the largest VRAM estimate that is taken, in GiB. The studio
+// hears of it with the next heartbeat.
+func (w *Worker) SetThreshold(gb float64) error {
+	if err := w.cfg.Store.Update(func(c *config.Config) { c.VRAMThresholdGB = gb }); err != nil {
+		return err
+	}
+	w.showSettings()
+	return nil
+}
+
+func (w *Worker) begin() {
+	select {
+	case w.restart <- struct{}{}:
+	default: // one is on its way
+	}
+}
+
+func (w *Worker) base() (protocol.Base, error) {
+	base, err := protocol.ParseBase(w.cfg.Store.Get().APIBaseURL)
+	if err != nil {
+		return base, fmt.Errorf("api_base_url: %w", err)
+	}
+	return base, nil
+}
+
+func (w *Worker) credentials() (session.Credentials, error) {
+	base, err := w.base()
+	if err != nil {
+		return session.Credentials{}, err
+	}
+	c := w.cfg.Store.Get()
+	if !c.Registered() {
+		return session.Credentials{}, errors.New("the credentials are gone from the config")
+	}
+	return session.Credentials{Base: base, WorkerID: c.WorkerID, Token: c.AuthToken.Reveal()}, nil
+}
+
+func (w *Worker) target() (outbox.Target, bool) {
+	c, err := w.credentials()
+	return outbox.Target{Base: c.Base, WorkerID: c.WorkerID, Token: c.Token}, err == nil
+}
+
+// credentialStore keeps a registration in the config.
+type credentialStore struct{ *config.Store }
+
+func (s credentialStore) Credentials() registration.Credentials {
+	c := s.Get()
+	return registration.Credentials{
+		InstallID: c.InstallID, Secret: c.RegistrationSecret.Reveal(), RequestID: c.RegistrationRequestID,
+		WorkerID: c.WorkerID, AuthToken: c.AuthToken.Reveal(),
+	}
+}
+
+func (s credentialStore) SaveCredentials(to registration.Credentials) error {
+	return s.Update(func(c *config.Config) {
+		c.InstallID, c.RegistrationSecret, c.RegistrationRequestID = to.InstallID, config.Secret(to.Secret), to.RequestID
+		c.WorkerID, c.AuthToken = to.WorkerID, config.Secret(to.AuthToken)
+	})
+}
+
+// offers lets the runner answer a session.
+type offers struct{ *job.Runner }
+
+func (o offers) Offer(ctx context.Context, claim protocol.Claim, link session.Link) {
+	o.Runner.Offer(ctx, claim, link)
+}
