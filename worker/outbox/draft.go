@@ -149,14 +149,17 @@ func (d *Draft) settle(name string) (sum string, size int64, err error) {
 	if err != nil {
 		return "", 0, err
 	}
+	synced := make(chan error, 1)
+	go func() { synced <- f.Sync() }() // the disk writes while we count
 	sum, size, err = hash(f)
+	syncErr := <-synced
 	if err == nil && size == 0 {
 		err = errors.New("the result file is empty")
 	}
 	if err != nil {
 		return "", 0, errors.Join(err, f.Close())
 	}
-	if err = errors.Join(f.Sync(), f.Close()); err == nil {
+	if err = errors.Join(syncErr, f.Close()); err == nil {
 		return sum, size, nil
 	}
 	o.log.Warn("result not synced, writing it anew", "job_id", d.jobID, "error", err)

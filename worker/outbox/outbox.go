@@ -290,12 +290,12 @@ func (o *Outbox) drop(e Entry) error {
 }
 
 // noteTry writes down that a delivery did not succeed, and why.
-func (o *Outbox) noteTry(e Entry, missing bool, reason error) Entry {
+func (o *Outbox) noteTry(e Entry, missing bool, reason error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	from, e, err := o.locate(e)
 	if err != nil || from != o.ready.dir {
-		return e
+		return
 	}
 	e.Tries++
 	if missing && e.MissingSince.IsZero() {
@@ -305,7 +305,6 @@ func (o *Outbox) noteTry(e Entry, missing bool, reason error) Entry {
 	o.ready.entries[e.name()] = e
 	o.lastError = clip(reason.Error())
 	o.publish()
-	return e
 }
 
 // waiting returns the present state of e. The error wraps ErrNotFound when e is

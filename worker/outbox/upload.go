@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"mime"
 	"mime/multipart"
 	"net/http"
@@ -185,14 +184,14 @@ func (d *Deliverer) send(ctx context.Context, u *upload, digest string, t Target
 	log.Debug("studio upload starts", "bytes", e.Size, "attempt", e.Attempt, "tries", e.Tries)
 	start := time.Now()
 	defer func() {
-		elapsed := slog.Int64("elapsed_ms", time.Since(start).Milliseconds())
+		log := log.With("elapsed_ms", time.Since(start).Milliseconds())
 		switch {
 		case err != nil:
-			log.Warn("studio call failed", "error", err, elapsed)
+			log.Warn("studio call failed", "error", err)
 		case judge(a.status, a.html) != verdictDelivered:
-			log.Warn("studio call failed", "status", a.status, "body", a.body, elapsed)
+			log.Warn("studio call failed", "status", a.status, "body", a.body)
 		default:
-			log.Debug("studio call", "status", a.status, elapsed)
+			log.Debug("studio call", "status", a.status)
 		}
 	}()
 
