@@ -77,7 +77,6 @@ func readPicture(path string, limit int) (image.Image, error) {
 // pictureJob asks the loader for one picture: the file at path if there is one,
 // else data.
 type pictureJob struct {
-	id    string
 	path  string
 	data  []byte
 	limit int
@@ -123,6 +122,18 @@ func (l *loader) next() (pictureJob, bool) {
 	return j, true
 }
 
+// readOrDecode gives a job's picture: the file, or, when that is gone or
+// unreadable, the small one that came with the job.
+func readOrDecode(j pictureJob) (img image.Image, err error) {
+	if j.path != "" {
+		img, err = readPicture(j.path, j.limit)
+	}
+	if img == nil && len(j.data) > 0 {
+		return decodePicture(j.data, j.limit)
+	}
+	return img, err
+}
+
 // Run decodes until ctx ends.
 func (l *loader) Run(ctx context.Context) error {
 	for {
@@ -136,14 +147,7 @@ func (l *loader) Run(ctx context.Context) error {
 			if !ok {
 				break
 			}
-			var img image.Image
-			var err error
-			if j.path != "" {
-				img, err = readPicture(j.path, j.limit)
-			}
-			if img == nil && len(j.data) > 0 { // gone or unreadable: the small one will do
-				img, err = decodePicture(j.data, j.limit)
-			}
+			img, err := readOrDecode(j)
 			onUI(ctx, func() { j.done(img, err) })
 		}
 	}

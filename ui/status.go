@@ -99,7 +99,7 @@ func newStatusPage(v *values, th *Theme, do statusActions) *statusPage {
 		p.request, p.worker,
 		fact("Connection", prose(v.connection), nil),
 		fact("Heartbeat", p.heartbeat, nil),
-		pad(4, 0, labelInset, 0, container.NewBorder(nil, nil, p.askAgain, nil, p.askError))))
+		pad(4, 0, labelInset, 0, container.NewBorder(nil, nil, normal(p.askAgain, th), nil, centred(p.askError)))))
 	limit := container.NewBorder(nil, nil, row(6,
 		centred(muted(widget.NewLabel("Largest job"))),
 		container.New(sized{w: 84}, normal(p.threshold, th)),
@@ -109,7 +109,7 @@ func newStatusPage(v *values, th *Theme, do statusActions) *statusPage {
 	outbox := card("Waiting to be delivered", stack(0, p.waiting, p.waitingNote))
 	page := stack(margin,
 		container.New(shares{margin, []float32{1, 1}}, computer, studio),
-		container.New(shares{margin, []float32{2, 1}}, graphics, outbox))
+		container.New(shares{margin, []float32{3, 2}}, graphics, outbox))
 	p.root = container.NewVScroll(container.NewThemeOverride(pad(margin, margin, margin, margin, page), dense{th}))
 	return p
 }

@@ -91,7 +91,7 @@ func (t *Theme) Color(name fyne.ThemeColorName, v fyne.ThemeVariant) color.Color
 	case theme.ColorNamePressed:
 		return alpha(p.text, 0x28)
 	case theme.ColorNameFocus:
-		return alpha(p.accent, 0xA0)
+		return alpha(p.accent, 0xC0)
 	case theme.ColorNameSelection:
 		return alpha(p.accent, 0x3C)
 	case theme.ColorNameScrollBar:

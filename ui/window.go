@@ -92,7 +92,7 @@ func New(a fyne.App, cfg Config, onState func(s model.State, paused bool)) (*Win
 		container.NewTabItem("Jobs", w.jobs.root),
 		container.NewTabItem("Logs", w.logs.root))
 	frame := container.NewBorder(w.header.root, newStatusBar(w.values, th), nil, nil,
-		container.New(sized{w: minWidth, h: minHeight - headerHeight - barHeight - menuHeight}, w.tabs, w.welcome.root))
+		container.New(sized{w: minWidth, h: minHeight - headerHeight - barHeight - menuHeight - 2*borderGap}, w.tabs, w.welcome.root))
 	w.win.SetPadded(false)
 	w.win.SetContent(frame)
 	w.win.SetMainMenu(w.menu())
@@ -109,8 +109,12 @@ func New(a fyne.App, cfg Config, onState func(s model.State, paused bool)) (*Win
 	return w, nil
 }
 
-// menuHeight is what Fyne's menu bar takes of the window's height.
-const menuHeight = 30
+// What Fyne takes of the window's height: its menu bar, and what it puts between
+// the parts of the frame.
+const (
+	menuHeight = 30
+	borderGap  = 4
+)
 
 // menu is the menu bar. Its shortcuts work wherever the focus is; a canvas
 // shortcut would be dead while a text field has it.

@@ -1,0 +1,105 @@
+package ui
+
+import (
+	"image/color"
+	"math"
+	"testing"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/test"
+	"fyne.io/fyne/v2/theme"
+
+	"studioworker/ui/model"
+)
+
+// contrast is the ratio of WCAG 2.
+func contrast(a, b color.Color) float64 {
+	lum := func(c color.Color) float64 {
+		r, g, b, _ := c.RGBA()
+		lin := func(v uint32) float64 {
+			s := float64(v) / 0xFFFF
+			if s <= 0.04045 {
+				return s / 12.92
+			}
+			return math.Pow((s+0.055)/1.055, 2.4)
+		}
+		return 0.2126*lin(r) + 0.7152*lin(g) + 0.0722*lin(b)
+	}
+	x, y := lum(a), lum(b)
+	if x < y {
+		x, y = y, x
+	}
+	return (x + 0.05) / (y + 0.05)
+}
+
+// over flattens a translucent colour on a ground.
+func over(c, ground color.Color) color.Color {
+	n, g := color.NRGBAModel.Convert(c).(color.NRGBA), color.NRGBAModel.Convert(ground).(color.NRGBA)
+	mix := func(a, b uint8) uint8 { return uint8((int(a)*int(n.A) + int(b)*(255-int(n.A))) / 255) }
+	return color.NRGBA{mix(n.R, g.R), mix(n.G, g.G), mix(n.B, g.B), 255}
+}
+
+func TestPaletteContrast(t *testing.T) {
+	th := NewTheme()
+	texts := []fyne.ThemeColorName{
+		theme.ColorNameForeground, theme.ColorNameDisabled, theme.ColorNamePlaceHolder, colorMuted, colorPaused,
+		theme.ColorNamePrimary, theme.ColorNameHyperlink, theme.ColorNameSuccess, theme.ColorNameWarning, theme.ColorNameError,
+	}
+	marks := []fyne.ThemeColorName{theme.ColorNameInputBorder, theme.ColorNameFocus, theme.ColorNameScrollBar}
+	on := map[fyne.ThemeColorName]fyne.ThemeColorName{
+		theme.ColorNameForegroundOnPrimary: theme.ColorNamePrimary, theme.ColorNameForegroundOnError: theme.ColorNameError,
+		theme.ColorNameForegroundOnSuccess: theme.ColorNameSuccess, theme.ColorNameForegroundOnWarning: theme.ColorNameWarning,
+	}
+	for name, v := range map[string]fyne.ThemeVariant{"dark": theme.VariantDark, "light": theme.VariantLight} {
+		for _, ground := range []fyne.ThemeColorName{theme.ColorNameBackground, colorSurface, colorRaised} {
+			g := th.Color(ground, v)
+			for _, c := range texts {
+				if r := contrast(th.Color(c, v), g); r < 4.5 {
+					t.Errorf("%s: text %s on %s has %.2f, want 4.5", name, c, ground, r)
+				}
+			}
+			for _, c := range marks {
+				if r := contrast(over(th.Color(c, v), g), g); r < 3 {
+					t.Errorf("%s: mark %s on %s has %.2f, want 3", name, c, ground, r)
+				}
+			}
+			// the selected row and the one below the pointer
+			for _, wash := range []fyne.ThemeColorName{theme.ColorNameSelection, theme.ColorNameHover} {
+				if r := contrast(th.Color(theme.ColorNameForeground, v), over(th.Color(wash, v), g)); r < 4.5 {
+					t.Errorf("%s: text on %s on %s has %.2f, want 4.5", name, wash, ground, r)
+				}
+			}
+		}
+		for text, ground := range on {
+			if r := contrast(th.Color(text, v), th.Color(ground, v)); r < 4.5 {
+				t.Errorf("%s: %s has %.2f, want 4.5", name, text, r)
+			}
+		}
+	}
+}
+
+func TestThemeSizes(t *testing.T) {
+	th := NewTheme()
+	for name, want := range map[fyne.ThemeSizeName]float32{
+		theme.SizeNameText: 14, theme.SizeNameCaptionText: 12, theme.SizeNameSubHeadingText: 18, theme.SizeNameHeadingText: 24,
+	} {
+		if got := th.Size(name); got != want {
+			t.Errorf("%s = %v, want %v", name, got, want)
+		}
+	}
+	if got := (dense{th}).Size(theme.SizeNameInnerPadding); got != labelInset {
+		t.Errorf("a dense label keeps %v around itself, the cards reckon with %v", got, labelInset)
+	}
+}
+
+func TestEveryStateHasAMark(t *testing.T) {
+	test.NewTempApp(t).Settings().SetTheme(NewTheme())
+	seen := map[string]model.State{}
+	for _, s := range []model.State{model.StateIdle, model.StateBusy, model.StatePaused, model.StateDisconnected, model.StateAttention} {
+		b := string(markFor(s).Content())
+		if other, dup := seen[b]; dup {
+			t.Errorf("%s and %s have one mark", s, other)
+		}
+		seen[b] = s
+	}
+}

@@ -1,0 +1,330 @@
+package ui
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/driver/desktop"
+	"fyne.io/fyne/v2/test"
+	"fyne.io/fyne/v2/widget"
+
+	"studioworker/ui/model"
+	"studioworker/worker/observe"
+)
+
+func TestRunFollowsTheSlots(t *testing.T) {
+	a := test.NewTempApp(t)
+	a.Settings().SetTheme(NewTheme())
+	synctest.Test(t, func(t *testing.T) {
+		o := observe.New()
+		joined(o)
+		wish := make(chan struct{})
+		var states []model.State
+		w, err := New(a, Config{Observers: o, Controls: &fakeControls{obs: o}, Log: slog.New(slog.DiscardHandler), Show: wish},
+			func(s model.State, _ bool) { states = append(states, s) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() { ended <- w.Run(ctx) }()
+		settle := func() {
+			time.Sleep(2 * refreshEvery)
+			synctest.Wait()
+		}
+		settle()
+		o.Session.Set(observe.Session{State: observe.SessionStopped})
+		settle()
+		if w.header.word.Text != "Idle" {
+			t.Errorf("a hidden window was drawn: %q", w.header.word.Text)
+		}
+		if !slices.Equal(states, []model.State{model.StateIdle, model.StateDisconnected}) {
+			t.Errorf("states = %v", states)
+		}
+		wish <- struct{}{} // a second launch
+		settle()
+		if !w.visible || w.header.word.Text != "Stopped" {
+			t.Errorf("visible %v, word %q", w.visible, w.header.word.Text)
+		}
+		var got error
+		w.actions.start(func(context.Context) error { return errTest }, func(err error) { got = err })
+		settle()
+		if got != errTest {
+			t.Errorf("the action ended with %v", got)
+		}
+		close(wish)
+		w.Hide()
+		settle()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestWindowRemembersSizeAndPage(t *testing.T) {
+	w, _ := newTestWindow(t, joined)
+	w.win.Resize(fyne.NewSize(1100, 700))
+	w.tabs.SelectIndex(pageLogs)
+	w.Hide()
+	got, err := recall(w.path)
+	if err != nil || got.Width != 1100 || got.Page != pageLogs {
+		t.Errorf("got %v, %v", got, err)
+	}
+	w.path = filepath.Join(t.TempDir(), "file", "x")
+	if err := os.WriteFile(filepath.Dir(w.path), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.Remember() // cannot be saved: logged, nothing else
+}
+
+func TestADamagedStateFileIsNoTrouble(t *testing.T) {
+	a := test.NewTempApp(t)
+	a.Settings().SetTheme(NewTheme())
+	path := filepath.Join(t.TempDir(), "window.json")
+	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o := observe.New()
+	w, err := New(a, Config{Observers: o, Controls: &fakeControls{obs: o}, Log: slog.New(slog.DiscardHandler), StatePath: path}, func(model.State, bool) {})
+	if err != nil || w.tabs.SelectedIndex() != pageStatus {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestClosingHidesOnlyWithATray(t *testing.T) {
+	w, c := newTestWindow(t, joined)
+	w.SetTray(true)
+	w.askClose()
+	if w.visible || w.closing != nil {
+		t.Error("with a tray, closing does not just hide")
+	}
+	w.SetTray(false)
+	if !w.visible {
+		t.Error("the tray went and took the window with it")
+	}
+	w.askClose()
+	w.askClose() // a second click asks nothing new
+	if !w.visible || w.closing == nil || len(w.win.Canvas().Overlays().List()) != 1 {
+		t.Fatal("without a tray, closing does not ask")
+	}
+	tapOverlay(t, w, "Cancel")
+	if !w.visible || w.closing != nil {
+		t.Error("Cancel does not leave everything as it was")
+	}
+	w.askClose()
+	tapOverlay(t, w, "Keep running")
+	if w.visible || len(c.take()) != 0 {
+		t.Error("Keep running does not hide")
+	}
+	w.SetTray(false)
+	if w.visible {
+		t.Error("a tray that never was brought the window back")
+	}
+	w.Show()
+	w.askClose()
+	tapOverlay(t, w, "Quit")
+	if got := c.take(); !slices.Equal(got, []string{"quit"}) {
+		t.Errorf("calls = %v", got)
+	}
+}
+
+// tapOverlay taps a button of the dialog.
+func tapOverlay(t *testing.T, w *Window, label string) {
+	t.Helper()
+	for _, o := range test.LaidOutObjects(w.win.Canvas().Overlays().Top()) {
+		if b, ok := o.(*widget.Button); ok && b.Text == label {
+			test.Tap(b)
+			return
+		}
+	}
+	t.Fatalf("no button %q in the dialog", label)
+}
+
+func TestMenuShortcuts(t *testing.T) {
+	w, c := newTestWindow(t, joined)
+	press := func(key fyne.KeyName) {
+		t.Helper()
+		for _, m := range w.win.MainMenu().Items {
+			for _, i := range m.Items {
+				if s, ok := i.Shortcut.(*desktop.CustomShortcut); ok && s.KeyName == key && s.Modifier == fyne.KeyModifierShortcutDefault {
+					i.Action()
+					return
+				}
+			}
+		}
+		t.Fatalf("no shortcut with %s", key)
+	}
+	for key, page := range map[fyne.KeyName]int{fyne.Key1: pageStatus, fyne.Key2: pageJobs, fyne.Key3: pageLogs} {
+		if press(key); w.tabs.SelectedIndex() != page {
+			t.Errorf("%s leads to page %d, want %d", key, w.tabs.SelectedIndex(), page)
+		}
+	}
+	press(fyne.Key1)
+	if press(fyne.KeyF); w.tabs.SelectedIndex() != pageLogs || w.win.Canvas().Focused() != fyne.Focusable(w.logs.search) {
+		t.Error("Ctrl+F does not lead to the search field")
+	}
+	press(fyne.KeyP)
+	press(fyne.KeyP)
+	press(fyne.KeyN)
+	press(fyne.KeyQ)
+	if got := c.take(); !slices.Equal(got, []string{"pause", "resume", "quit"}) {
+		t.Errorf("calls = %v", got)
+	}
+}
+
+func TestLookAsksForThePageInSight(t *testing.T) {
+	w, _ := newTestWindow(t, joined)
+	for page, want := range map[int]parts{
+		pageStatus: partValues | partClock, pageJobs: partValues | partClock | partJobs, pageLogs: partValues | partClock | partLogs,
+	} {
+		w.tabs.SelectIndex(page)
+		if w.feed.wanted != want {
+			t.Errorf("page %d wants %b, want %b", page, w.feed.wanted, want)
+		}
+	}
+	w.Hide()
+	if w.feed.wanted != 0 {
+		t.Errorf("a hidden window wants %b", w.feed.wanted)
+	}
+}
+
+func TestRelativeTimesMoveOn(t *testing.T) {
+	w, _ := newTestWindow(t, joined)
+	w.obs.RecentJobs.Add(observe.RecentJob{ID: "a", Kind: "image", Started: time.Now()})
+	w.tabs.SelectIndex(pageJobs)
+	w.refresh(partJobs)
+	w.jobs.tick(time.Now().Add(30 * time.Second))
+	if got := w.jobs.rows[0].Facts; got != "Image · 30 s ago · 0.0 s" && got != "Image · 29 s ago · 0.0 s" {
+		t.Errorf("facts = %q", got)
+	}
+	w.refresh(partClock)
+	if got := w.jobs.rows[0].Facts; got != "Image · just now · 0.0 s" {
+		t.Errorf("facts = %q", got)
+	}
+}
+
+func addLines(o *observe.WorkerObservers, from, n int) {
+	for i := range n {
+		o.Logs.Add(observe.LogEntry{At: time.Now(), Level: slog.LevelInfo, Category: "test", Message: fmt.Sprintf("line %d", from+i), JobID: fmt.Sprintf("job-%d", (from+i)%2)})
+	}
+}
+
+func TestLogsFollowUntilOneScrollsUp(t *testing.T) {
+	w, _ := newTestWindow(t, joined)
+	w.tabs.SelectIndex(pageLogs)
+	p := w.logs
+	if !p.empty.Visible() || p.empty.Text != "Nothing has been logged yet." {
+		t.Errorf("empty: %q", p.empty.Text)
+	}
+	addLines(w.obs, 0, 100)
+	w.refresh(partLogs)
+	if p.empty.Visible() || p.list.GetScrollOffset() != p.end() || p.end() == 0 {
+		t.Fatalf("not at the end: %v of %v", p.list.GetScrollOffset(), p.end())
+	}
+	addLines(w.obs, 100, 10)
+	w.refresh(partLogs)
+	if p.list.GetScrollOffset() != p.end() || !p.follow.Checked || p.news.Visible() {
+		t.Error("it does not follow")
+	}
+	p.list.ScrollToOffset(100)
+	addLines(w.obs, 110, 1)
+	w.refresh(partLogs)
+	if p.follow.Checked || p.list.GetScrollOffset() != 100 || p.news.Text != "1 new line" {
+		t.Errorf("scrolled up: follow %v, offset %v, %q", p.follow.Checked, p.list.GetScrollOffset(), p.news.Text)
+	}
+	addLines(w.obs, 111, observe.RecentLogsCap-111+2) // drops the two oldest
+	w.refresh(partLogs)
+	if want := 100 - 2*(logRowHeight+p.gap()); p.list.GetScrollOffset() != want {
+		t.Errorf("the text moved under the eye: offset %v, want %v", p.list.GetScrollOffset(), want)
+	}
+	if !p.news.Visible() || p.news.Text != "892 new lines" {
+		t.Errorf("says %q", p.news.Text)
+	}
+	test.Tap(p.news)
+	if !p.follow.Checked || p.news.Visible() || p.list.GetScrollOffset() != p.end() {
+		t.Error("the button does not bring the end back")
+	}
+}
+
+func TestLogsFilterSelectAndCopy(t *testing.T) {
+	w, _ := newTestWindow(t, joined)
+	w.tabs.SelectIndex(pageLogs)
+	p := w.logs
+	addLines(w.obs, 0, 4)
+	w.obs.Logs.Add(observe.LogEntry{At: time.Now(), Level: slog.LevelWarn, Category: "test", Message: "careful"})
+	w.obs.Logs.Add(observe.LogEntry{At: time.Now(), Level: slog.LevelDebug, Category: "test", Message: "detail"})
+	w.refresh(partLogs)
+	if len(p.rows) != 5 {
+		t.Fatalf("%d lines at the start, want all but the debug line", len(p.rows))
+	}
+	p.level.SetSelected("Warnings and errors")
+	if len(p.rows) != 1 || p.rows[0].Message != "careful" {
+		t.Errorf("warnings: %+v", p.rows)
+	}
+	p.list.Select(0)
+	test.Tap(p.copyLine)
+	if got := w.app.Clipboard().Content(); got != p.rows[0].Full || !p.onlyJob.Disabled() {
+		t.Errorf("copied %q", got)
+	}
+	p.level.SetSelected("All levels")
+	p.list.Select(1)
+	test.Tap(p.onlyJob)
+	if len(p.rows) != 2 || p.search.Text != "job-1" || p.rows[0].JobID != "job-1" {
+		t.Errorf("only job-1: %+v", p.rows)
+	}
+	test.Tap(p.copyAll)
+	if got := w.app.Clipboard().Content(); got != model.LogText(p.rows) {
+		t.Errorf("copied %q", got)
+	}
+	p.search.SetText("not there")
+	if !p.empty.Visible() || p.empty.Text != "No line fits the filter." {
+		t.Errorf("says %q", p.empty.Text)
+	}
+	p.search.TypedKey(&fyne.KeyEvent{Name: fyne.KeyEscape})
+	if p.search.Text != "" || len(p.rows) != 6 {
+		t.Errorf("Escape left %q and %d lines", p.search.Text, len(p.rows))
+	}
+}
+
+func TestLogRowCutsToItsWidth(t *testing.T) {
+	test.NewTempApp(t).Settings().SetTheme(NewTheme())
+	r := newLogRow()
+	r.show(model.LogRow{Time: "14:02:30", Letter: "W", Tone: model.ToneBusy, Category: "a category that is long", Message: "a message that is longer than the row by far", JobID: "job-1234567"}, true)
+	r.Resize(fyne.NewSize(400, logRowHeight))
+	if got := r.cells[cellCategory].Text; got != "a category …" {
+		t.Errorf("category = %q", got)
+	}
+	job := r.cells[cellJob]
+	if end := job.Position().X + fyne.MeasureText(job.Text, logTextSize, job.TextStyle).Width; end > 400 {
+		t.Errorf("the job id ends at %v of 400", end)
+	}
+	msg := r.cells[cellMessage]
+	if end := msg.Position().X + fyne.MeasureText(msg.Text, logTextSize, msg.TextStyle).Width; end > job.Position().X || len(msg.Text) < 8 {
+		t.Errorf("the message %q ends at %v, the job id starts at %v", msg.Text, end, job.Position().X)
+	}
+	r.Resize(fyne.NewSize(50, logRowHeight)) // no room at all
+	if r.cells[cellMessage].Text != "" {
+		t.Errorf("message = %q", r.cells[cellMessage].Text)
+	}
+}
+
+func TestCut(t *testing.T) {
+	for _, tc := range []struct {
+		in   string
+		n    int
+		want string
+	}{{"abc", 3, "abc"}, {"abcd", 3, "ab…"}, {"äöü", 3, "äöü"}, {"äöüß", 3, "äö…"}, {"ab", 1, "…"}, {"ab", 0, ""}, {"ab", -1, ""}} {
+		if got := cut(tc.in, tc.n); got != tc.want {
+			t.Errorf("cut(%q, %d) = %q, want %q", tc.in, tc.n, got, tc.want)
+		}
+	}
+}
