@@ -310,3 +310,10 @@ type offers struct{ *job.Runner }
 func (o offers) Offer(ctx context.Context, claim protocol.Claim, link session.Link) {
 	o.Runner.Offer(ctx, claim, link)
 }
+
+// Reload takes up a config that another process changed. A session begins anew
+// when its credentials or its studio are not those of the config any more.
+func (w *Worker) Reload() {
+	w.cfg.Log.Info("config is read again")
+	w.begin()
+}

@@ -1,0 +1,127 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"studioworker/worker/config"
+)
+
+// Version is what the program calls itself until a release stamps its own.
+const Version = "0.1.0"
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitFail  = 1
+	exitUsage = 2
+)
+
+// usageError is a command that cannot be followed as it stands.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// Streams are where a command reads and writes.
+type Streams struct {
+	Out io.Writer // what was asked for
+	Err io.Writer // logs and errors
+}
+
+// command is what all commands share.
+type command struct {
+	Streams
+	configPath string
+}
+
+// Main runs one command and returns the exit code.
+func Main(ctx context.Context, args []string, s Streams) int {
+	root := newRoot(&command{Streams: s})
+	root.SetArgs(args)
+	root.SetOut(s.Out)
+	root.SetErr(s.Err)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintln(s.Err, "studio-worker:", err)
+	if _, ok := errors.AsType[usageError](err); ok {
+		return exitUsage
+	}
+	return exitFail
+}
+
+func newRoot(c *command) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "studio-worker",
+		Short: "Lend this computer's GPU to a studio",
+		Long: `Studio Worker lends this computer's GPU to a studio: a server that queues image,
+text, speech and video jobs. Without a command it opens the window.`,
+		Version:           fmt.Sprintf("%s (%s)", Version, variant),
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		Args:              cobra.NoArgs,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		RunE:              func(cmd *cobra.Command, _ []string) error { return c.ui(cmd.Context(), false) },
+	}
+	root.SetVersionTemplate("studio-worker {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.PersistentFlags().StringVar(&c.configPath, "config", "", "config file (default: config.toml in the user's config folder)")
+	root.AddCommand(
+		c.uiCommand(), c.runCommand(), c.demoCommand(), c.studioCommand(), c.submitCommand(),
+		c.statusCommand(), c.configCommand(), c.thresholdCommand(), c.registerCommand(),
+		c.toInstance("pause", "Take no new jobs; a running one goes on"),
+		c.toInstance("resume", "Take jobs again"),
+		c.toInstance("quit", "Stop the running worker in good order"),
+		&cobra.Command{
+			Use: "version", Short: "Print the version", Args: noArgs,
+			Run: func(*cobra.Command, []string) { fmt.Fprintf(c.Out, "studio-worker %s (%s)\n", Version, variant) },
+		},
+	)
+	for _, sub := range root.Commands() {
+		sub.DisableFlagsInUseLine = true
+	}
+	return root
+}
+
+// noArgs is cobra.NoArgs with our exit code.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%s takes no argument, got %q", cmd.Name(), args[0])}
+	}
+	return nil
+}
+
+// path returns the config file in force.
+func (c *command) path() (string, error) {
+	path := c.configPath
+	if path == "" {
+		var err error
+		if path, err = config.DefaultPath(); err != nil {
+			return "", err
+		}
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", fmt.Errorf("find the config: %w", err)
+	}
+	return path, nil
+}
+
+// stateDir is where the program keeps what is not the person's settings.
+func stateDir() (string, error) {
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "studio-worker"), nil
+	}
+	dir, err := platformStateDir()
+	if err != nil {
+		return "", fmt.Errorf("find the state folder: %w", err)
+	}
+	return filepath.Join(dir, "studio-worker"), nil
+}

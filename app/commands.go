@@ -1,0 +1,306 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"studioworker/gpu"
+	"studioworker/studio"
+	"studioworker/worker/config"
+	"studioworker/worker/protocol"
+)
+
+func (c *command) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "run", Short: "Run the worker without a window, until it is stopped", Args: noArgs, Hidden: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := c.path()
+			if err != nil {
+				return err
+			}
+			h, err := openHost(cmd.Context(), hostConfig{path: path, stderr: c.Err, must: true})
+			if errors.Is(err, errAlreadyRunning) {
+				fmt.Fprintf(c.Err, "studio-worker: a worker with this config is running already%s; nothing to do\n", c.pidOf(cmd.Context(), path))
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			return h.run(cmd.Context())
+		},
+	}
+}
+
+// pidOf names the running instance, if it answers.
+func (c *command) pidOf(ctx context.Context, path string) string {
+	a, err := ask(ctx, path, askStatus)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (pid %d)", a.PID)
+}
+
+func (c *command) studioCommand() *cobra.Command {
+	var cfg studio.Config
+	cmd := &cobra.Command{
+		Use: "studio [--listen HOST:PORT] [--data DIR] [--auto-approve]", Short: "Be a studio: queue jobs for workers", Args: noArgs,
+		Long: `Be a studio: approve workers, queue jobs, offer them, keep the results.
+The operator's token is in DIR/operator-token after the first start.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cfg.Data == "" {
+				path, err := c.path()
+				if err != nil {
+					return err
+				}
+				cfg.Data = privateDir(path)
+			}
+			cfg.Version, cfg.Log = Version, plainLogger(c.Err)
+			s, err := studio.New(cfg)
+			if err != nil {
+				return err
+			}
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			fmt.Fprintf(c.Out, "studio at %s, operator token in %s\n", s.Addr(), tokenFile(cfg.Data))
+			return s.Run(ctx)
+		},
+	}
+	cmd.Flags().StringVar(&cfg.Listen, "listen", "127.0.0.1:9790", "address to listen on")
+	cmd.Flags().StringVar(&cfg.Data, "data", "", "folder of the studio's data (default: studio beside the config)")
+	cmd.Flags().BoolVar(&cfg.AutoApprove, "auto-approve", false, "approve workers that register from this computer")
+	return cmd
+}
+
+func (c *command) registerCommand() *cobra.Command {
+	var address string
+	var reset bool
+	cmd := &cobra.Command{
+		Use: "register [--api-base-url URL] [--reset]", Short: "Choose the studio; the worker registers when it runs", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("api-base-url") {
+				if _, err := protocol.ParseBase(address); err != nil {
+					return usageError{fmt.Errorf("--api-base-url: %w", err)}
+				}
+			}
+			path, err := c.path()
+			if err != nil {
+				return err
+			}
+			store, err := config.New(path, c.firstConfig(cmd.Context()), plainLogger(c.Err))
+			if err != nil {
+				return err
+			}
+			err = store.Update(func(cfg *config.Config) {
+				if cmd.Flags().Changed("api-base-url") {
+					cfg.APIBaseURL = address
+				}
+				if reset {
+					cfg.ResetRegistration()
+				}
+			})
+			if err != nil {
+				return err
+			}
+			next := "the worker registers at its next start"
+			if _, err := ask(cmd.Context(), path, askReload); err == nil {
+				next = "the running worker takes it up now"
+			}
+			fmt.Fprintf(c.Out, "saved %s in %s; %s\n", store.Get().APIBaseURL, path, next)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&address, "api-base-url", "", "address of the studio")
+	cmd.Flags().BoolVar(&reset, "reset", false, "forget the registration and ask anew")
+	return cmd
+}
+
+// firstConfig is the config of a new install on this computer.
+func (c *command) firstConfig(ctx context.Context) config.Config {
+	first := config.Default()
+	if cards, err := gpu.New(gpu.Config{}).List(ctx); err == nil {
+		first.VRAMThresholdGB = config.FirstThreshold(gpu.TotalVRAMGB(cards))
+	}
+	return first
+}
+
+// openStore reads the config for a command that only looks or edits. A missing
+// file stands for the defaults.
+func (c *command) openStore(ctx context.Context) (*config.Store, error) {
+	path, err := c.path()
+	if err != nil {
+		return nil, err
+	}
+	return config.New(path, c.firstConfig(ctx), plainLogger(c.Err))
+}
+
+func (c *command) thresholdCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "set-threshold GB", Short: "Set the largest GPU memory estimate that is taken, in GB",
+		// A negative number is an answer to be refused, not a flag.
+		DisableFlagParsing: true,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return usageError{errors.New("set-threshold takes one number, in GB")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if args[0] == "-h" || args[0] == "--help" {
+				return cmd.Help()
+			}
+			gb, err := strconv.ParseFloat(args[0], 64)
+			if err != nil {
+				return usageError{fmt.Errorf("%q is not a number of GB", args[0])}
+			}
+			store, err := c.openStore(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := store.Update(func(cfg *config.Config) { cfg.VRAMThresholdGB = gb }); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.Out, "vram_threshold_gb = %v\n", gb)
+			return nil
+		},
+	}
+}
+
+func (c *command) configCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "config", Short: "Print the config, secrets masked", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			store, err := c.openStore(cmd.Context())
+			if err != nil {
+				return err
+			}
+			text, err := store.Show()
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.Out, "# %s\n%s", store.Path(), text)
+			return nil
+		},
+	}
+}
+
+func (c *command) statusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "status [--json]", Short: "Print what the config says and what the running worker does", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			store, err := c.openStore(cmd.Context())
+			if err != nil {
+				return err
+			}
+			running, err := ask(cmd.Context(), store.Path(), askStatus)
+			if err != nil && !errors.Is(err, errNotRunning) {
+				return err
+			}
+			status := newStatus(store, running)
+			if asJSON {
+				return json.NewEncoder(c.Out).Encode(status)
+			}
+			return status.print(c)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// status is what the status command says. It never holds a secret (§13 #158).
+type status struct {
+	ConfigPath     string         `json:"configPath"`
+	BaseURL        string         `json:"apiBaseUrl"`
+	Registration   string         `json:"registration"`
+	ThresholdGB    float64        `json:"vramThresholdGb"`
+	ModelsRoot     string         `json:"modelsRoot"`
+	AutoUpdate     bool           `json:"autoUpdate"`
+	UpdateInterval uint64         `json:"updateIntervalSecs"`
+	PID            int            `json:"pid,omitempty"`
+	Running        *runningStatus `json:"running,omitempty"`
+}
+
+func newStatus(store *config.Store, running answer) status {
+	cfg := store.Get()
+	s := status{
+		ConfigPath: store.Path(), BaseURL: cfg.APIBaseURL, ThresholdGB: cfg.VRAMThresholdGB, ModelsRoot: cfg.ModelsRoot,
+		AutoUpdate: cfg.AutoUpdateEnabled, UpdateInterval: cfg.AutoUpdateIntervalSecs, PID: running.PID, Running: running.Status,
+	}
+	switch {
+	case !store.Chosen():
+		s.BaseURL, s.Registration = "", "no studio chosen (`register --api-base-url ADDRESS`)"
+	case cfg.Registered():
+		s.Registration = "approved as " + cfg.WorkerID
+	case cfg.RegistrationRequestID != "":
+		s.Registration = fmt.Sprintf("pending operator approval (request %s)", cfg.RegistrationRequestID)
+	default:
+		s.Registration = "not registered (registers at the next start)"
+	}
+	return s
+}
+
+func (s status) print(c *command) error {
+	w := tabwriter.NewWriter(c.Out, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "config path:\t%s\napi_base_url:\t%s\nregistration:\t%s\nvram_threshold_gb:\t%v\nmodels_root:\t%s\nauto_update:\t%v\nupdate_interval:\t%ds\n",
+		s.ConfigPath, s.BaseURL, s.Registration, s.ThresholdGB, s.ModelsRoot, s.AutoUpdate, s.UpdateInterval)
+	if r := s.Running; r != nil {
+		takes := "yes"
+		if r.Availability != "" {
+			takes = "no (" + r.Availability + ")"
+		}
+		job := r.Job
+		if job == "" {
+			job = "none"
+		}
+		fmt.Fprintf(w, "running:\tpid %d\nsession:\t%s\ntakes jobs:\t%s\njob:\t%s\nresults waiting:\t%d\n", s.PID, r.Session, takes, job, r.Waiting)
+	} else {
+		fmt.Fprintf(w, "running:\tno\n")
+	}
+	return w.Flush()
+}
+
+// toInstance makes a command that is carried out by the running worker.
+func (c *command) toInstance(name, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: name, Short: short, Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			path, err := c.path()
+			if err != nil {
+				return err
+			}
+			a, err := ask(cmd.Context(), path, name)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.Out, "%s: done (pid %d)\n", name, a.PID)
+			return nil
+		},
+	}
+}
+
+// readSecretFile reads a file that holds one secret.
+func readSecretFile(path string) (string, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", usageError{fmt.Errorf("no token at %s: name the studio's operator-token file with --token-file", path)}
+	}
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	const longest = 4096
+	text := make([]byte, longest+1)
+	n, err := f.Read(text)
+	if err != nil || n > longest {
+		return "", errors.New("the token file is empty or too long")
+	}
+	return string(text[:n]), nil
+}

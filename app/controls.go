@@ -1,0 +1,100 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"studioworker/worker/protocol"
+)
+
+// The methods below are the window's Controls.
+
+// Pause takes no new jobs.
+func (h *host) Pause() { h.worker.Pause() }
+
+// Resume takes jobs again.
+func (h *host) Resume() { h.worker.Resume() }
+
+// ResetRegistration asks the studio anew.
+func (h *host) ResetRegistration(context.Context) error { return h.worker.ResetRegistration() }
+
+// SetThreshold saves the largest GPU memory estimate that is taken, in GB.
+func (h *host) SetThreshold(_ context.Context, gb float64) error { return h.worker.SetThreshold(gb) }
+
+// TryHere starts a private studio on this computer and joins it.
+func (h *host) TryHere(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.private == nil {
+		p, err := openPrivateStudio(ctx, privateDir(h.path), "", h.log)
+		if err != nil {
+			return err
+		}
+		h.private = p
+		h.studios <- p
+	}
+	return h.worker.SetStudio(h.private.studio.Addr(), true)
+}
+
+// Join asks the studio at address to let this computer in. An address without a
+// scheme is taken as https, or as http on this computer.
+func (h *host) Join(_ context.Context, address string) error {
+	address = strings.TrimSpace(address)
+	if address == "" {
+		return errors.New("enter the address of a studio")
+	}
+	if !strings.Contains(address, "://") {
+		scheme := "https://"
+		if host, _, _ := strings.Cut(address, ":"); host == "localhost" || strings.HasPrefix(host, "127.") {
+			scheme = "http://"
+		}
+		address = scheme + address
+	}
+	return h.worker.SetStudio(address, false)
+}
+
+// Submit queues a job in the private studio.
+func (h *host) Submit(ctx context.Context, kind, text string) error {
+	h.mu.Lock()
+	p := h.private
+	h.mu.Unlock()
+	if p == nil {
+		return errors.New("only a private studio on this computer takes jobs from here")
+	}
+	job, err := makeJob(ctx, p.client, protocol.TaskKind(kind), "", strings.TrimSpace(text))
+	if err != nil {
+		return err
+	}
+	_, err = p.client.Submit(ctx, job)
+	return err
+}
+
+// Open shows a result with the system's program for its kind. Only results of
+// this worker are opened.
+func (h *host) Open(path string) error {
+	dir, err := filepath.Rel(filepath.Dir(h.path), path)
+	if err != nil || !filepath.IsLocal(dir) {
+		return errors.New("this file is not a result of this worker")
+	}
+	name, args := "xdg-open", []string{path}
+	switch runtime.GOOS {
+	case "darwin":
+		name = "open"
+	case "windows":
+		name, args = "rundll32", []string{"url.dll,FileProtocolHandler", path}
+	}
+	cmd := exec.CommandContext(context.Background(), name, args...) // #nosec G204 -- a file of ours, as one argument
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("no program opens it: the file is %s", path)
+	}
+	go func() { _ = cmd.Wait() }() // it is the person's program now; only its process is cleaned up
+	return nil
+}
+
+// Quit stops the program in good order.
+func (h *host) Quit() { h.quitOnce.Do(func() { close(h.quit) }) }

@@ -1,0 +1,217 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+
+	"studioworker/gpu"
+	"studioworker/worker"
+	"studioworker/worker/config"
+	"studioworker/worker/engine"
+	"studioworker/worker/engine/espeak"
+	"studioworker/worker/engine/synthetic"
+	"studioworker/worker/logs"
+	"studioworker/worker/observe"
+	"studioworker/worker/outbox"
+)
+
+// host is the worker of this process and what it needs around it.
+type host struct {
+	path      string // of the config
+	log       *slog.Logger
+	flush     func()
+	observers *observe.WorkerObservers
+	worker    *worker.Worker
+	instance  *instance
+	window    bool
+	show      chan struct{} // a second launch asks for the window
+	quit      chan struct{} // closed by Quit
+	quitOnce  sync.Once
+
+	studios chan *privateStudio // room for one: what run is to serve
+
+	mu      sync.Mutex
+	private *privateStudio // nil = the studio is somewhere else
+}
+
+// hostConfig says how to open a host.
+type hostConfig struct {
+	path     string // of the config
+	stderr   io.Writer
+	window   bool
+	must     bool // the config must be there already
+	private  bool // run the studio in this process, whatever the config says
+	outboxFS outbox.FS
+}
+
+// errAlreadyRunning: another process is the instance of this config.
+var errAlreadyRunning = errors.New("another worker is running with this config")
+
+// openHost makes this process the instance of a config and puts its worker
+// together. Nothing runs and nobody is called before run.
+func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
+	h = &host{path: hc.path, observers: observe.New(), window: hc.window, show: make(chan struct{}, 1),
+		quit: make(chan struct{}), studios: make(chan *privateStudio, 1)}
+	queue := new(logs.Queue)
+	if h.log, h.flush, err = newLogger(hc.stderr, h.observers.Logs, queue); err != nil {
+		return nil, err
+	}
+	var undo []func() error
+	defer func() {
+		if err != nil {
+			for _, f := range undo {
+				err = errors.Join(err, f())
+			}
+		}
+	}()
+	if hc.must { // before the lock: a wrong path must not leave a folder behind
+		if _, err := os.Stat(hc.path); errors.Is(err, os.ErrNotExist) {
+			return nil, usageError{fmt.Errorf("%w at %s: choose a studio first with `register --api-base-url ADDRESS`, or try `demo`",
+				config.ErrMissing, hc.path)}
+		}
+	}
+	var claimed bool
+	if h.instance, claimed, err = claimInstance(ctx, hc.path); err != nil {
+		return nil, err
+	}
+	if !claimed {
+		return nil, errAlreadyRunning
+	}
+	undo = append(undo, h.instance.release)
+	cards := gpu.New(gpu.Config{Logger: h.log})
+	first := config.Default()
+	store, err := config.New(hc.path, first, h.log)
+	if err != nil {
+		return nil, err
+	}
+	h.private, err = findPrivateStudio(ctx, store, hc.private, h.log)
+	if err != nil {
+		return nil, err
+	}
+	if h.private != nil {
+		undo = append(undo, h.private.close)
+		h.studios <- h.private
+	}
+	router, err := newRouter(h.log)
+	if err != nil {
+		return nil, err
+	}
+	h.worker, err = worker.New(worker.Config{
+		Store: store, Observers: h.observers, Logs: queue, Log: h.log, Router: router, GPUs: cards.List,
+		Version: Version, Private: h.private != nil, OutboxFS: hc.outboxFS,
+	})
+	return h, err
+}
+
+// newRouter puts the engines of this build together.
+func newRouter(log *slog.Logger) (*engine.Router, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "" // no ~/.local/bin to look into then
+	}
+	return engine.NewRouter(log,
+		espeak.New(espeak.Config{Log: log, Variable: os.Getenv("STUDIO_WORKER_ESPEAK"), Home: home, Path: os.Getenv("PATH")}),
+		synthetic.New())
+}
+
+// run runs the worker, its studio if it has one, and the instance socket, until
+// ctx ends, somebody asks to quit, or the worker fails. The first signal stops
+// in good order, the second at once.
+func (h *host) run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer h.flush()
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+
+	// The studio must outlive the worker, which still delivers to it.
+	studioCtx, stopStudio := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopStudio()
+	studios, studioCtx := errgroup.WithContext(studioCtx)
+	studios.Go(func() error {
+		select {
+		case p := <-h.studios: // at the start, or when the person tries it here
+			return p.run(studioCtx)
+		case <-studioCtx.Done():
+			return nil
+		}
+	})
+
+	g, inner := errgroup.WithContext(ctx)
+	g.Go(func() error {
+		defer stop() // the worker's end is the program's end
+		return h.worker.Run(inner)
+	})
+	g.Go(func() error { return h.instance.serve(inner, h.answer) })
+	finished := make(chan struct{})
+	var watcher errgroup.Group
+	watcher.Go(func() error {
+		select {
+		case s := <-signals:
+			h.log.Info("stopping", "signal", s.String())
+			stop()
+		case <-h.quit:
+			stop()
+		case <-studioCtx.Done(): // the studio failed
+			stop()
+		case <-finished:
+			return nil
+		}
+		select {
+		case s := <-signals:
+			h.log.Warn("stopping at once", "signal", s.String())
+			h.worker.StopNow()
+		case <-finished:
+		}
+		return nil
+	})
+	err := g.Wait()
+	close(finished)
+	stopStudio()
+	return errors.Join(err, studios.Wait(), watcher.Wait(), h.instance.release())
+}
+
+// answer answers a command of another process.
+func (h *host) answer(command string) answer {
+	a := answer{PID: os.Getpid(), Window: h.window}
+	switch command {
+	case askShow:
+		select {
+		case h.show <- struct{}{}:
+		default: // it is asked for already
+		}
+	case askStatus:
+		a.Status = &runningStatus{
+			Session:      string(h.observers.Session.Get().State),
+			Availability: string(h.observers.Availability.Get().Block),
+			Job:          h.observers.CurrentJob.Get().ID,
+			Waiting:      h.observers.Outbox.Get().Count,
+		}
+	case askPause:
+		h.worker.Pause()
+	case askResume:
+		h.worker.Resume()
+	case askQuit:
+		h.log.Info("asked to quit by a command")
+		h.Quit()
+	case askReload:
+		h.worker.Reload()
+	default:
+		a.Error = "the running worker does not know this command; it may be another version"
+	}
+	return a
+}
+
+// results is the folder of delivered results.
+func (h *host) results() string { return filepath.Join(filepath.Dir(h.path), "results") }

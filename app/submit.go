@@ -1,0 +1,157 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"studioworker/studio/client"
+	"studioworker/worker/protocol"
+)
+
+// untilSignal returns a context that ends at the first interrupt or SIGTERM.
+func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+}
+
+// submission is what the submit command was given.
+type submission struct {
+	studio, tokenFile, kind, model, out string
+}
+
+func (c *command) submitCommand() *cobra.Command {
+	var s submission
+	cmd := &cobra.Command{
+		Use:   "submit [--studio URL] [--token-file F] [--kind KIND] [--model M] [--out FILE] TEXT...",
+		Short: "Send a job to a studio and wait for its result",
+		Example: `  studio-worker submit --kind audio_tts "The harbour is quiet tonight"
+  studio-worker submit --kind image --out lighthouse.webp "a lighthouse in fog"`,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError{errors.New("submit needs the text of the job")}
+			}
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			return c.submit(ctx, s, strings.Join(args, " "))
+		},
+	}
+	cmd.Flags().StringVar(&s.studio, "studio", "http://127.0.0.1:9790", "address of the studio")
+	cmd.Flags().StringVar(&s.tokenFile, "token-file", "", "file with the operator's token (default: of the studio beside the config)")
+	cmd.Flags().StringVar(&s.kind, "kind", string(protocol.KindTTS), "image, llm, audio_stt, audio_tts or video")
+	cmd.Flags().StringVar(&s.model, "model", "", "model (default: the studio's best for the kind)")
+	cmd.Flags().StringVar(&s.out, "out", "", "file for the result (default: job id and format, here)")
+	return cmd
+}
+
+func (c *command) submit(ctx context.Context, s submission, text string) error {
+	if s.tokenFile == "" {
+		path, err := c.path()
+		if err != nil {
+			return err
+		}
+		s.tokenFile = tokenFile(privateDir(path))
+	}
+	token, err := readSecretFile(s.tokenFile)
+	if err != nil {
+		return err
+	}
+	studioClient, err := client.New(s.studio, token, nil)
+	if err != nil {
+		return usageError{err}
+	}
+	job, err := makeJob(ctx, studioClient, protocol.TaskKind(s.kind), s.model, text)
+	if err != nil {
+		return err
+	}
+	queued, err := studioClient.Submit(ctx, job)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.Err, "job %s with %s: queued\n", queued.ID, job.Model)
+	ended, err := follow(ctx, studioClient, queued.ID, c.sayProgress())
+	if err != nil {
+		return err
+	}
+	if ended.State != client.Done {
+		return fmt.Errorf("job %s ended as %s: %s", ended.ID, ended.State, ended.Error)
+	}
+	path, err := fetch(ctx, studioClient, ended, s.out)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(c.Out, path)
+	return nil
+}
+
+// sayProgress prints each state and each step once.
+func (c *command) sayProgress() func(client.JobStatus) {
+	last := ""
+	return func(job client.JobStatus) {
+		line := string(job.State)
+		if p := job.Progress; p != nil && job.State == client.Running {
+			line += " " + p.Message
+			if p.Total > 0 {
+				line += fmt.Sprintf(" (%d of %d)", p.Step, p.Total)
+			}
+		}
+		if line != last {
+			fmt.Fprintf(c.Err, "job %s: %s\n", job.ID, line)
+			last = line
+		}
+	}
+}
+
+// fetch saves a result under out, or under the job's id here, and returns the
+// absolute path. An existing file of the default name is not overwritten.
+func fetch(ctx context.Context, c *client.Client, job client.JobStatus, out string) (path string, err error) {
+	if job.Result == nil {
+		return "", errors.New("the studio names no result")
+	}
+	flags := os.O_WRONLY | os.O_CREATE | os.O_TRUNC
+	if out == "" {
+		out = fileName(job.ID) + "." + fileName(job.Result.Ext)
+		flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	}
+	if path, err = filepath.Abs(out); err != nil {
+		return "", err
+	}
+	body, _, err := c.Result(ctx, job.ID)
+	if err != nil {
+		return "", err
+	}
+	defer body.Close()
+	f, err := os.OpenFile(path, flags, 0o644) // #nosec G302 -- the person's own file
+	if err != nil {
+		return "", fmt.Errorf("save the result: %w", err)
+	}
+	n, err := io.Copy(f, body)
+	if err == nil && n != job.Result.Bytes {
+		err = fmt.Errorf("got %d of %d bytes", n, job.Result.Bytes)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(fmt.Errorf("save the result: %w", err), os.Remove(path))
+	}
+	return path, nil
+}
+
+// fileName makes a plain file name of what a studio sent.
+func fileName(text string) string {
+	plain := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+			return r
+		}
+		return '_'
+	}, text)
+	if plain == "" || len(plain) > 100 {
+		return "result"
+	}
+	return plain
+}
