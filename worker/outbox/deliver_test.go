@@ -297,6 +297,42 @@ func TestAcknowledgedResultIsNotSentAgain(t *testing.T) {
 	}
 }
 
+func TestRefusalCostsNoUpload(t *testing.T) {
+	o, s := open(t, t.TempDir(), nil), newStudio(t)
+	s.replies(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusConflict) })
+	taken := make(chan int, 1)
+	d := deliverer(t, o, s.URL, func(c *DelivererConfig) {
+		transport := &http.Transport{ExpectContinueTimeout: time.Minute}
+		t.Cleanup(transport.CloseIdleConnections)
+		c.HTTP = &http.Client{Transport: tripper(func(r *http.Request) (*http.Response, error) {
+			body := &countingBody{ReadCloser: r.Body}
+			r.Body = body
+			resp, err := transport.RoundTrip(r)
+			taken <- body.n
+			return resp, err
+		})}
+	})
+	e := put(t, o, "job", bytes.Repeat(someBytes, 20)) // 2 MB
+	if out, _ := d.DeliverNow(t.Context(), e); out.State != StateKept {
+		t.Errorf("%+v", out)
+	}
+	if n := <-taken; n != 0 {
+		t.Errorf("%d bytes were taken for a 409", n)
+	}
+}
+
+type countingBody struct {
+	io.ReadCloser
+
+	n int
+}
+
+func (b *countingBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n += n
+	return n, err
+}
+
 func TestRedirects(t *testing.T) {
 	for _, tc := range []struct {
 		name   string

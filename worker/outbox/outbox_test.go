@@ -747,11 +747,10 @@ func TestOpenSaysWhatTheDiskSays(t *testing.T) {
 	if _, err := Open(config(root, nil)); err == nil {
 		t.Error("opened a file as an outbox")
 	}
-	for _, dir := range []string{"outbox", "results"} {
-		root := t.TempDir()
-		_, err := Open(config(root, failing("syncdir", dir, 1, syscall.EIO)))
-		if dir == "outbox" && !errors.Is(err, syscall.EIO) {
-			t.Errorf("the sync of %s fails: %v", dir, err)
+	root = t.TempDir()
+	for _, dir := range []string{"outbox", filepath.Base(root)} { // the folder, and the one that names it
+		if _, err := Open(config(root, failing("syncdir", dir, 1, syscall.EIO))); !errors.Is(err, syscall.EIO) {
+			t.Errorf("row 7: the sync of %s fails: %v", dir, err)
 		}
 	}
 }
