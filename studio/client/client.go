@@ -1,0 +1,129 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Client calls one studio.
+type Client struct {
+	base  *url.URL
+	token string
+	http  *http.Client
+}
+
+// New returns a client of the studio at base (http or https), with the
+// operator's token. The HTTP client must have no time limit for whole requests
+// when Events is used.
+func New(base, token string, hc *http.Client) (*Client, error) {
+	u, err := url.Parse(strings.TrimSpace(base))
+	if err != nil {
+		return nil, errors.New("the studio's address is not a web address")
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, errors.New("the studio's address must start with http:// or https:// and name a host")
+	}
+	if token = strings.TrimSpace(token); token == "" {
+		return nil, errors.New("the operator token is empty")
+	}
+	if strings.ContainsAny(token, "\r\n\x00") {
+		return nil, errors.New("the operator token has more than one line")
+	}
+	if hc == nil {
+		hc = http.DefaultClient
+	}
+	u.RawQuery, u.Fragment = "", ""
+	return &Client{base: u, token: token, http: hc}, nil
+}
+
+// Submit queues a job.
+func (c *Client) Submit(ctx context.Context, job Job) (Submitted, error) {
+	body, err := json.Marshal(job)
+	if err != nil {
+		return Submitted{}, fmt.Errorf("encode the job: %w", err)
+	}
+	var out Submitted
+	err = c.json(ctx, http.MethodPost, body, &out, "jobs")
+	return out, err
+}
+
+// Get describes a job.
+func (c *Client) Get(ctx context.Context, id string) (JobStatus, error) {
+	var out JobStatus
+	err := c.json(ctx, http.MethodGet, nil, &out, "jobs", id)
+	return out, err
+}
+
+// Models lists the models that jobs may name.
+func (c *Client) Models(ctx context.Context) ([]Model, error) {
+	var out ModelList
+	err := c.json(ctx, http.MethodGet, nil, &out, "models")
+	return out.Models, err
+}
+
+// Result returns the bytes of a finished job and their type. The caller closes
+// the body, and checks that it is as long as the job says.
+func (c *Client) Result(ctx context.Context, id string) (io.ReadCloser, string, error) {
+	resp, err := c.do(ctx, http.MethodGet, nil, "jobs", id, "result")
+	if err != nil {
+		return nil, "", err
+	}
+	return resp.Body, resp.Header.Get("Content-Type"), nil
+}
+
+func (c *Client) json(ctx context.Context, method string, body []byte, out any, path ...string) error {
+	resp, err := c.do(ctx, method, body, path...)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	if err != nil {
+		return fmt.Errorf("read the studio's answer: %w", err)
+	}
+	if len(data) > maxReply {
+		return errors.New("the studio's answer is too long")
+	}
+	if err := json.Unmarshal(data, out); err != nil {
+		return fmt.Errorf("read the studio's answer: %w", err)
+	}
+	return nil
+}
+
+// do sends a request; an answer that is no success becomes an *Error.
+func (c *Client) do(ctx context.Context, method string, body []byte, path ...string) (*http.Response, error) {
+	escaped := make([]string, len(path))
+	for i, p := range path {
+		escaped[i] = url.PathEscape(p)
+	}
+	u := strings.TrimRight(c.base.String(), "/") + "/api/v1/" + strings.Join(escaped, "/")
+	req, err := http.NewRequestWithContext(ctx, method, u, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("ask the studio: %w", err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the studio: %w", err)
+	}
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	answer := &Error{Status: resp.StatusCode}
+	data, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil || json.Unmarshal(data, answer) != nil { // not our studio, or cut off: the status must do
+		answer.Code, answer.Message = "", ""
+	}
+	return nil, answer
+}

@@ -1,0 +1,127 @@
+package client
+
+import (
+	"fmt"
+	"time"
+
+	"studioworker/worker/protocol"
+)
+
+// Limits of the operator API, in bytes.
+const (
+	MaxJob   = 1 << 20 // of a submitted job
+	maxReply = 16 << 20
+	maxEvent = 1 << 20 // of one server-sent event
+)
+
+// Job is what POST /api/v1/jobs takes.
+type Job struct {
+	Model          string                `json:"model"`
+	Task           protocol.Task         `json:"task"`
+	ModelSource    *protocol.ModelSource `json:"modelSource,omitempty"`    // nil: the studio looks the model up
+	VRAMGBEstimate *float64              `json:"vramGbEstimate,omitempty"` // GiB; nil: the model's
+	GameID         string                `json:"gameId,omitempty"`
+	AssetName      string                `json:"assetName,omitempty"`
+}
+
+// State is where a job stands: queued, offered, running, done, failed or
+// cancelled.
+type State string
+
+// The states of a job. The last three are final.
+const (
+	Queued    State = "queued"
+	Offered   State = "offered"
+	Running   State = "running"
+	Done      State = "done"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
+)
+
+// Final says that the job never changes again.
+func (s State) Final() bool { return s == Done || s == Failed || s == Cancelled }
+
+// Submitted is the answer to a submitted job.
+type Submitted struct {
+	ID    string `json:"id"`
+	State State  `json:"state"`
+}
+
+// JobStatus describes a job. Times that have not come yet are zero and left out.
+type JobStatus struct {
+	ID         string            `json:"id"`
+	State      State             `json:"state"`
+	Kind       protocol.TaskKind `json:"kind"`
+	Model      string            `json:"model"`
+	Task       *protocol.Task    `json:"task,omitempty"` // only of a single job
+	Attempts   int               `json:"attempts"`
+	WorkerID   string            `json:"workerId,omitempty"`
+	Error      string            `json:"error,omitempty"`
+	CreatedAt  time.Time         `json:"createdAt"`
+	StartedAt  time.Time         `json:"startedAt,omitzero"`
+	FinishedAt time.Time         `json:"finishedAt,omitzero"`
+	Progress   *Progress         `json:"progress,omitempty"`
+	Result     *Result           `json:"result,omitempty"`
+}
+
+// Progress says how far a running job is.
+type Progress struct {
+	Step    int    `json:"step"`
+	Total   int    `json:"total"` // 0 = unknown
+	Message string `json:"message,omitempty"`
+}
+
+// Result describes the bytes that GET /api/v1/jobs/{id}/result answers.
+type Result struct {
+	Ext         string `json:"ext"`
+	ContentType string `json:"contentType"`
+	Bytes       int64  `json:"bytes"`
+	SHA256      string `json:"sha256"` // lower-case hex
+}
+
+// EventType is the name of a server-sent event.
+type EventType string
+
+// The event types: the job's state changed, or only its progress did.
+const (
+	EventState    EventType = "state"
+	EventProgress EventType = "progress"
+)
+
+// Event is one message of GET /api/v1/jobs/{id}/events.
+type Event struct {
+	Type EventType
+	Job  JobStatus // as it is now
+}
+
+// JobList is the answer to GET /api/v1/jobs.
+type JobList struct {
+	Jobs []JobStatus `json:"jobs"`
+}
+
+// Model is a model that jobs may name.
+type Model struct {
+	ID             string              `json:"id"`
+	Kinds          []protocol.TaskKind `json:"kinds"`
+	Engine         protocol.Engine     `json:"engine"`
+	VRAMGBEstimate float64             `json:"vramGbEstimate"` // GiB
+}
+
+// ModelList is the answer to GET /api/v1/models.
+type ModelList struct {
+	Models []Model `json:"models"`
+}
+
+// Error is an answer of the studio that is not a success.
+type Error struct {
+	Status  int    `json:"-"`     // HTTP status
+	Code    string `json:"error"` // for programs, such as unknown_model
+	Message string `json:"message"`
+}
+
+func (e *Error) Error() string {
+	if e.Message == "" {
+		return fmt.Sprintf("the studio answered %d", e.Status)
+	}
+	return fmt.Sprintf("%s (%s, status %d)", e.Message, e.Code, e.Status)
+}

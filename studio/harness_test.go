@@ -1,0 +1,430 @@
+package studio
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime/multipart"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"go.uber.org/goleak"
+
+	"studioworker/studio/client"
+	"studioworker/worker/protocol"
+)
+
+// childFolder makes the test binary run as a studio on that folder.
+const (
+	childFolder = "STUDIO_TEST_FOLDER"
+	childListen = "STUDIO_TEST_LISTEN"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childFolder); dir != "" {
+		os.Exit(child(dir, os.Getenv(childListen)))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func child(dir, listen string) int {
+	s, err := New(Config{Data: dir, Listen: listen, AutoApprove: true, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	fmt.Println(s.Addr())
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	if err := s.Run(ctx); err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+const patience = 20 * time.Second // how long a test waits for what must come
+
+// farm is a running studio with its operator.
+type farm struct {
+	url      string
+	token    string
+	operator *client.Client
+	studio   *Studio // nil for a studio in another process
+	stop     func()
+}
+
+func newFarm(t *testing.T, change func(*Config)) *farm {
+	t.Helper()
+	cfg := Config{Data: t.TempDir(), Listen: "127.0.0.1:0", AutoApprove: true, Version: "1.2.3", Log: testLog(t)}
+	if change != nil {
+		change(&cfg)
+	}
+	s, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	stopped := false
+	f := farmAt(t, s.Addr(), s.OperatorToken())
+	f.studio = s
+	f.stop = func() {
+		if stopped {
+			return
+		}
+		stopped = true
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("Run ended with %v", err)
+			}
+		case <-time.After(patience):
+			t.Error("Run did not end")
+		}
+	}
+	t.Cleanup(f.stop)
+	return f
+}
+
+func farmAt(t *testing.T, url, token string) *farm {
+	t.Helper()
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	c, err := client.New(url, token, &http.Client{Transport: transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &farm{url: url, token: token, operator: c}
+}
+
+// testLog shows the studio's log when the test fails or is verbose.
+func testLog(t *testing.T) *slog.Logger {
+	t.Helper()
+	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+}
+
+// call makes a request and returns status and body.
+func (f *farm) call(t *testing.T, method, path, token string, body io.Reader, header ...string) (int, []byte) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, f.url+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	transport := &http.Transport{DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, data
+}
+
+// wantError checks an error answer.
+func wantError(t *testing.T, status int, body []byte, wantStatus int, wantCode string) {
+	t.Helper()
+	var e client.Error
+	if err := json.Unmarshal(body, &e); err != nil || status != wantStatus || e.Code != wantCode || e.Message == "" {
+		t.Errorf("answer %d %s, want %d with error %q and a message", status, body, wantStatus, wantCode)
+	}
+}
+
+func (f *farm) submit(t *testing.T, body string) client.Submitted {
+	t.Helper()
+	status, data := f.call(t, http.MethodPost, "/api/v1/jobs", f.token, strings.NewReader(body))
+	var out client.Submitted
+	if err := json.Unmarshal(data, &out); err != nil || status != http.StatusCreated || out.ID == "" {
+		t.Fatalf("submit answered %d %s", status, data)
+	}
+	return out
+}
+
+const (
+	imageJob = `{"model":"synthetic-image","task":{"kind":"image","prompt":"a lighthouse in fog"}}`
+	llmJob   = `{"model":"synthetic-llm","task":{"kind":"llm","messages":[{"role":"user","content":"name this town"}]}}`
+	voiceJob = `{"model":"espeak-ng","task":{"kind":"audio_tts","text":"we sail at dawn"}}`
+)
+
+func (f *farm) job(t *testing.T, id string) client.JobStatus {
+	t.Helper()
+	status, err := f.operator.Get(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status
+}
+
+// await follows the job until ok, and returns it.
+func (f *farm) await(t *testing.T, id string, ok func(client.JobStatus) bool) client.JobStatus {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	var last client.JobStatus
+	for event, err := range f.operator.Events(ctx, id) {
+		if err != nil {
+			t.Fatalf("job %s, last %+v: %v", id, last, err)
+		}
+		if last = event.Job; ok(last) {
+			return last
+		}
+	}
+	t.Fatalf("job %s ended as %+v", id, last)
+	return last
+}
+
+func in(state client.State) func(client.JobStatus) bool {
+	return func(s client.JobStatus) bool { return s.State == state }
+}
+
+// fake is a worker as the reference plays it.
+type fake struct {
+	farm      *farm
+	id, token string
+	caps      protocol.Capabilities
+}
+
+func capabilities() protocol.Capabilities {
+	yes, no := true, false
+	return protocol.Capabilities{
+		MachineName: "attic-pc", Username: "sam", AgentVersion: "0.4.15", Engine: "multi", VRAMTotalGB: 16, VRAMThresholdGB: 12,
+		AutoEnabled: true, AutoStart: true, AutoUpdate: &yes, StartMinimised: &yes, OnlyWhenIdle: &no,
+		SupportedModels: []string{"synthetic"}, TaskKinds: protocol.TaskKinds(),
+		SupportedModelsPerKind: map[string][]string{"image": {"synthetic"}},
+	}
+}
+
+const secret = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+
+func registration(install, secret string) string {
+	data, err := json.Marshal(protocol.RegisterRequest{
+		InstallID: install, RegistrationSecretHash: hashed(secret), Capabilities: capabilities(), UserAgent: "studio-worker/0.4.15",
+	})
+	if err != nil {
+		panic(err)
+	}
+	return string(data)
+}
+
+const workers = protocol.Prefix + "/workers/"
+
+// register asks to be let in and returns the request's id.
+func (f *farm) register(t *testing.T, install, secret string) string {
+	t.Helper()
+	status, data := f.call(t, http.MethodPost, workers+"register-request", "", strings.NewReader(registration(install, secret)))
+	answer, err := protocol.DecodeRegisterResponse(data)
+	if err != nil || status != http.StatusCreated {
+		t.Fatalf("register-request answered %d %s", status, data)
+	}
+	return answer.RequestID
+}
+
+func (f *farm) poll(t *testing.T, request, secret string) protocol.PollResponse {
+	t.Helper()
+	status, data := f.call(t, http.MethodGet, workers+"register-requests/"+request, secret, nil)
+	answer, err := protocol.DecodePollResponse(data)
+	if err != nil || status != http.StatusOK {
+		t.Fatalf("poll answered %d %s", status, data)
+	}
+	return answer
+}
+
+// worker returns an approved worker of a farm that approves by itself.
+func (f *farm) worker(t *testing.T) *fake {
+	t.Helper()
+	answer := f.poll(t, f.register(t, newID(""), secret), secret)
+	if answer.Status != protocol.StatusApproved {
+		t.Fatalf("poll says %q", answer.Status)
+	}
+	return &fake{farm: f, id: answer.WorkerID, token: answer.AuthToken, caps: capabilities()}
+}
+
+// line is one session of a fake worker.
+type line struct {
+	w    *fake
+	conn *websocket.Conn
+}
+
+func (w *fake) dial(t *testing.T) *line {
+	t.Helper()
+	conn, resp, err := w.upgrade(t, w.token, protocol.Version)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if conn.Subprotocol() != protocol.Version {
+		t.Errorf("sub-protocol %q", conn.Subprotocol())
+	}
+	t.Cleanup(func() { conn.Close() })
+	return &line{w: w, conn: conn}
+}
+
+func (w *fake) upgrade(t *testing.T, token string, protocols ...string) (*websocket.Conn, *http.Response, error) {
+	t.Helper()
+	base, err := protocol.ParseBase(w.farm.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialer := websocket.Dialer{Subprotocols: protocols, HandshakeTimeout: patience}
+	return dialer.DialContext(t.Context(), base.ConnectURL(w.id), http.Header{"Authorization": {"Bearer " + token}})
+}
+
+// connect opens a session and sends the first heartbeat.
+func (w *fake) connect(t *testing.T, current string) *line {
+	t.Helper()
+	l := w.dial(t)
+	l.send(t, protocol.Hello{AuthToken: w.token, Capabilities: w.caps})
+	welcome := expect[protocol.Welcome](t, l)
+	if welcome.WorkerID != w.id || len(welcome.Features) != 2 {
+		t.Errorf("welcome is %+v", welcome)
+	}
+	l.beat(t, current)
+	return l
+}
+
+func (l *line) send(t *testing.T, f protocol.Frame) {
+	t.Helper()
+	data, err := protocol.Encode(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.conn.WriteMessage(websocket.TextMessage, data); err != nil {
+		t.Fatalf("send %s: %v", f.Type(), err)
+	}
+}
+
+// beat sends a heartbeat; its answer is skipped by expect.
+func (l *line) beat(t *testing.T, current string) {
+	t.Helper()
+	l.send(t, protocol.Heartbeat{Capabilities: l.w.caps, CurrentJobID: current})
+}
+
+func (l *line) read(t *testing.T) (protocol.StudioFrame, error) {
+	t.Helper()
+	if err := l.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return nil, err
+	}
+	_, data, err := l.conn.ReadMessage()
+	if err != nil {
+		return nil, err
+	}
+	f, err := protocol.DecodeStudioFrame(data)
+	if err != nil {
+		t.Fatalf("frame %s: %v", data, err)
+	}
+	return f, nil
+}
+
+// expect reads the next frame that is not a heartbeat's answer, unless that is
+// what is wanted.
+func expect[T protocol.StudioFrame](t *testing.T, l *line) T {
+	t.Helper()
+	for {
+		f, err := l.read(t)
+		if err != nil {
+			t.Fatalf("waiting for %T: %v", *new(T), err)
+		}
+		if want, ok := f.(T); ok {
+			return want
+		}
+		if _, ok := f.(protocol.HeartbeatAck); !ok {
+			t.Fatalf("got %+v, want %T", f, *new(T))
+		}
+	}
+}
+
+// expectEnd reads until the studio closes and checks the error frame and the
+// close code. No code means no error frame.
+func expectEnd(t *testing.T, l *line, code protocol.ErrorCode, closing protocol.CloseCode) {
+	t.Helper()
+	var got protocol.ErrorCode
+	for {
+		f, err := l.read(t)
+		if err != nil {
+			if !websocket.IsCloseError(err, int(closing)) || got != code {
+				t.Fatalf("session ended with error %q and %v, want %q and %d", got, err, code, closing)
+			}
+			return
+		}
+		if e, ok := f.(protocol.Error); ok {
+			got = e.Code
+		}
+	}
+}
+
+// take accepts the next offer and says so in a heartbeat.
+func (l *line) take(t *testing.T) protocol.Claim {
+	t.Helper()
+	claim := expect[protocol.Offer](t, l).Claim
+	l.send(t, protocol.Accept{JobID: claim.JobID})
+	l.beat(t, claim.JobID)
+	return claim
+}
+
+// upload delivers bytes as the reference does.
+func (w *fake) upload(t *testing.T, job, ext string, data []byte, header ...string) (int, []byte) {
+	t.Helper()
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	for name, value := range map[string]string{protocol.PartPrompt: "a lighthouse in fog", protocol.PartExt: ext} {
+		if err := form.WriteField(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	part, err := form.CreateFormFile(protocol.PartFile, job+"."+ext)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := part.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := form.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return w.farm.call(t, http.MethodPost, workers+w.id+"/jobs/"+job+"/complete", w.token, &body,
+		append(header, "Content-Type", form.FormDataContentType())...)
+}
+
+func (w *fake) deliver(t *testing.T, job string, data []byte) {
+	t.Helper()
+	if status, body := w.upload(t, job, "webp", data); status != http.StatusOK {
+		t.Fatalf("complete answered %d %s", status, body)
+	}
+}
+
+// fetch reads a result as the operator.
+func (f *farm) fetch(t *testing.T, id string) ([]byte, string) {
+	t.Helper()
+	body, kind, err := f.operator.Result(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer body.Close()
+	data, err := io.ReadAll(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data, kind
+}

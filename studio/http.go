@@ -1,0 +1,163 @@
+package studio
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"studioworker/studio/client"
+	"studioworker/worker/protocol"
+)
+
+const (
+	requestLimit = 30 * time.Second // to read a small request, and to write a small answer
+	transferIdle = time.Minute      // a transfer of bytes may stand still
+	maxSmallBody = 64 << 10         // of a request that only carries a reason
+)
+
+// routes is the studio's whole HTTP side.
+func (s *Studio) routes() http.Handler {
+	mux := http.NewServeMux()
+	worker := protocol.Prefix + "/workers/"
+	requests := newLimiter()
+	mux.HandleFunc("POST "+worker+"register-request", func(w http.ResponseWriter, r *http.Request) { s.register(w, r, requests) })
+	mux.HandleFunc("POST "+worker+"{worker}/jobs/{job}/complete", s.complete)
+	// One pattern for two routes: a request and a worker may both be called
+	// "connect", and the multiplexer refuses patterns that overlap.
+	mux.HandleFunc("GET "+worker+"{worker}/{id}", func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.PathValue("worker") == "register-requests":
+			s.poll(w, r)
+		case r.PathValue("id") == "connect":
+			s.connect(w, r)
+		default:
+			writeError(w, http.StatusNotFound, "not_found", "there is nothing at this address")
+		}
+	})
+
+	mux.HandleFunc("GET /healthz", s.health)
+	operator := func(pattern string, handler http.HandlerFunc) { mux.HandleFunc(pattern, s.operator(handler)) }
+	operator("POST /api/v1/jobs", s.submit)
+	operator("GET /api/v1/jobs", s.listJobs)
+	operator("GET /api/v1/jobs/{id}", s.getJob)
+	operator("GET /api/v1/jobs/{id}/result", s.result)
+	operator("GET /api/v1/jobs/{id}/events", s.events)
+	operator("GET /api/v1/workers", s.listWorkers)
+	operator("GET /api/v1/workers/{id}/logs", s.workerLogs)
+	operator("GET /api/v1/registrations", s.listRegistrations)
+	operator("POST /api/v1/registrations/{id}/approve", s.approve)
+	operator("POST /api/v1/registrations/{id}/reject", s.reject)
+	operator("GET /api/v1/models", s.listModels)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { routeError(w, r, mux) })
+
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		deadlines(w, requestLimit)
+		mux.ServeHTTP(w, r)
+	})
+}
+
+// routeError answers a request that no route takes, in JSON like all others.
+func routeError(w http.ResponseWriter, r *http.Request, mux *http.ServeMux) {
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		other := r.Clone(r.Context())
+		other.Method = method
+		if _, pattern := mux.Handler(other); pattern != "/" {
+			w.Header().Set("Allow", method)
+			writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "this address answers "+method+" only")
+			return
+		}
+	}
+	writeError(w, http.StatusNotFound, "not_found", "there is nothing at this address")
+}
+
+// deadlines bounds the rest of the request by time.
+func deadlines(w http.ResponseWriter, limit time.Duration) {
+	control := http.NewResponseController(w)
+	// A writer without deadlines is a test's; the real one has both.
+	_ = control.SetReadDeadline(time.Now().Add(limit))
+	_ = control.SetWriteDeadline(time.Now().Add(limit))
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	data, err := json.Marshal(v)
+	if err != nil { // our own types always encode
+		status, data = http.StatusInternalServerError, []byte(`{"error":"internal","message":"the answer could not be encoded"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(data, '\n')) // whoever does not read the answer has gone
+}
+
+func writeError(w http.ResponseWriter, status int, code, message string) {
+	writeJSON(w, status, client.Error{Code: code, Message: message})
+}
+
+// internal answers what is the studio's fault, and logs it.
+func (s *Studio) internal(w http.ResponseWriter, err error) {
+	s.cfg.Log.Error("a request could not be served", "error", err)
+	writeError(w, http.StatusServiceUnavailable, "unavailable", "the studio cannot store or read this now; try again later")
+}
+
+// readBody reads a body of at most limit bytes. A longer one is answered 413
+// and the connection is closed without reading it.
+func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool) {
+	var tooBig *http.MaxBytesError
+	var data []byte
+	var err error
+	if r.ContentLength > limit {
+		err = &http.MaxBytesError{Limit: limit}
+	} else {
+		data, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+	}
+	switch {
+	case err == nil:
+		return data, true
+	case errors.As(err, &tooBig):
+		w.Header().Set("Connection", "close")
+		writeError(w, http.StatusRequestEntityTooLarge, "too_large", "the body is larger than "+size(limit))
+	default:
+		writeError(w, http.StatusBadRequest, "bad_request", "the body could not be read")
+	}
+	return nil, false
+}
+
+func size(n int64) string {
+	units := []string{"bytes", "KiB", "MiB", "GiB"}
+	i := 0
+	for ; i < len(units)-1 && n >= 1024 && n%1024 == 0; i++ {
+		n /= 1024
+	}
+	return strconv.FormatInt(n, 10) + " " + units[i]
+}
+
+// remoteIP returns the address of the other end, without port.
+func remoteIP(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// fromLoopback says whether the request comes from this computer itself. One
+// that a proxy passed on does not.
+func fromLoopback(r *http.Request) bool {
+	addr, err := netip.ParseAddr(remoteIP(r))
+	if err != nil || !addr.Unmap().IsLoopback() {
+		return false
+	}
+	for name := range r.Header {
+		if name == "Forwarded" || name == "Via" || strings.HasPrefix(name, "X-Forwarded-") || name == "X-Real-Ip" {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,580 @@
+package studio
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"studioworker/studio/store"
+	"studioworker/worker/protocol"
+)
+
+const (
+	maxSessions = 10_000
+	storeRetry  = 5 * time.Second // until a job whose release could not be stored is released again
+)
+
+// hub is the index of jobs and sessions, and brings the two together.
+type hub struct {
+	cfg   Config
+	store *store.Store
+	log   *slog.Logger
+
+	background sync.WaitGroup // sessions, offers and timers at work
+
+	mu       sync.Mutex
+	closing  bool
+	admitted int // connections, open or opening
+	jobs     map[string]*job
+	order    []*job                       // all, by id, so by creation
+	queue    map[protocol.TaskKind][]*job // queued and not reserved, by id
+	conns    map[*session]struct{}        // open connections, welcomed or not
+	sessions []*session                   // welcomed, the earliest connected first
+	current  map[string]*session          // the welcomed session of a worker
+	orphans  map[string][]*orphan         // by worker
+	logs     map[string]*logRing          // by worker
+	lastID   int64
+}
+
+// orphan is a claimed job without session, which waits for its worker.
+type orphan struct{ job *job }
+
+// loadHub builds the index from the store. A claimed job waits for its worker,
+// see run.
+func loadHub(ctx context.Context, cfg Config, st *store.Store) (*hub, error) {
+	h := &hub{
+		cfg: cfg, store: st, log: cfg.Log,
+		jobs: map[string]*job{}, queue: map[protocol.TaskKind][]*job{}, conns: map[*session]struct{}{},
+		current: map[string]*session{}, orphans: map[string][]*orphan{}, logs: map[string]*logRing{},
+	}
+	records, bad, err := st.Jobs.All(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, err := range bad {
+		h.log.Error("a record cannot be read and is left out", "error", err)
+	}
+	slices.SortFunc(records, func(a, b store.Entry[store.Job]) int { return strings.Compare(a.Value.ID, b.Value.ID) })
+	folders := map[string]bool{}
+	for _, e := range records {
+		j := newJob(e.Value.ID)
+		if r := e.Value.Result; r != nil {
+			folders[r.Folder] = true
+		}
+		j.set(e.Value, e.Revision)
+		h.jobs[j.id] = j
+		h.order = append(h.order, j)
+		switch state := e.Value.State; {
+		case state == store.Queued:
+			h.enqueueLocked(j)
+		case state.Claimed():
+			h.orphans[e.Value.WorkerID] = append(h.orphans[e.Value.WorkerID], &orphan{job: j})
+		}
+	}
+	parts, chunks, err := st.Sweep(ctx, folders)
+	if err != nil {
+		return nil, err
+	}
+	if parts+chunks > 0 {
+		h.log.Info("leftovers of unfinished uploads were removed", "parts", parts, "chunks", chunks)
+	}
+	return h, nil
+}
+
+// run gives each claimed job of an earlier life its grace, and drops workers
+// that fell silent, until ctx ends.
+func (h *hub) run(ctx context.Context) {
+	h.mu.Lock()
+	for worker, orphans := range h.orphans {
+		for _, o := range orphans {
+			h.armGrace(ctx, worker, o)
+		}
+	}
+	h.mu.Unlock()
+	tick := time.NewTicker(h.cfg.CheckEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, s := range h.silent(time.Now()) {
+			h.log.Warn("a worker fell silent", "worker_id", s.worker)
+			h.spawn(ctx, func(context.Context) { s.end(protocol.CloseNormal, "no heartbeat", nil) })
+		}
+	}
+}
+
+// silent returns the sessions without a recent heartbeat.
+func (h *hub) silent(now time.Time) []*session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []*session
+	for _, s := range h.sessions {
+		if now.Sub(s.beat) > h.cfg.HeartbeatTooOld {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// close ends all sessions with 1012 and lets nothing new begin. Jobs stay
+// claimed: their workers come back.
+func (h *hub) close() {
+	h.mu.Lock()
+	h.closing = true
+	var conns []*session
+	for s := range h.conns {
+		conns = append(conns, s)
+	}
+	h.mu.Unlock()
+	var ending sync.WaitGroup // side by side: one that does not read must not hold up the others
+	for _, s := range conns {
+		ending.Go(func() { s.end(protocol.CloseGoingAway, "the studio restarts", nil) })
+	}
+	ending.Wait()
+}
+
+// wait returns when everything in the background has ended.
+func (h *hub) wait() { h.background.Wait() }
+
+// enter registers background work; false means that the hub is closing.
+func (h *hub) enter() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing {
+		return false
+	}
+	h.background.Add(1)
+	return true
+}
+
+// spawn runs f in the background, beyond the life of ctx.
+func (h *hub) spawn(ctx context.Context, f func(context.Context)) {
+	if !h.enter() {
+		return
+	}
+	ctx = context.WithoutCancel(ctx)
+	go func() {
+		defer h.background.Done()
+		f(ctx)
+	}()
+}
+
+// after runs f in the background later.
+func (h *hub) after(ctx context.Context, d time.Duration, f func(context.Context)) *time.Timer {
+	ctx = context.WithoutCancel(ctx)
+	return time.AfterFunc(d, func() {
+		if h.enter() {
+			defer h.background.Done()
+			f(ctx)
+		}
+	})
+}
+
+// newJobID returns an id that sorts by creation.
+func (h *hub) newJobID(now time.Time) string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lastID = max(h.lastID+1, now.UnixNano())
+	return fmt.Sprintf("%016x-%s", h.lastID, newID("")[:12])
+}
+
+// job returns the job, or nil.
+func (h *hub) job(id string) *job {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.jobs[id]
+}
+
+// list returns jobs of the state, all when it is empty, newest first, at most
+// limit.
+func (h *hub) list(state store.JobState, limit int) []*job {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []*job
+	for _, j := range slices.Backward(h.order) {
+		if len(out) == limit {
+			break
+		}
+		if state == "" || j.now().State == state {
+			out = append(out, j)
+		}
+	}
+	return out
+}
+
+func byID(j *job, id string) int { return cmp.Compare(j.id, id) }
+
+// enqueueLocked puts the job in its place in the queue. The caller holds h.mu.
+func (h *hub) enqueueLocked(j *job) {
+	if j.queued {
+		return
+	}
+	kind := j.now().Task.Kind
+	i, _ := slices.BinarySearchFunc(h.queue[kind], j.id, byID)
+	h.queue[kind] = slices.Insert(h.queue[kind], i, j)
+	j.queued = true
+}
+
+// dequeueLocked takes the job out of the queue. The caller holds h.mu.
+func (h *hub) dequeueLocked(j *job) {
+	if !j.queued {
+		return
+	}
+	kind := j.now().Task.Kind
+	if i, ok := slices.BinarySearchFunc(h.queue[kind], j.id, byID); ok {
+		h.queue[kind] = slices.Delete(h.queue[kind], i, i+1)
+	}
+	j.queued = false
+}
+
+// eligible says whether the session may be offered anything (§3.13.5). The
+// first heartbeat must have come: only it tells what the worker is doing.
+func (s *session) eligible() bool {
+	c := s.caps
+	idle := c.OnlyWhenIdle == nil || !*c.OnlyWhenIdle || c.UserPresence == protocol.PresenceIdle
+	return s.ready && !s.gone && !s.blocked && s.held == nil && s.busyWith == "" && c.AutoEnabled && idle
+}
+
+// fits says whether the session's worker can do the job.
+func (s *session) fits(j *job) bool {
+	rec := j.now()
+	return slices.Contains(s.caps.TaskKinds, rec.Task.Kind) && s.caps.VRAMThresholdGB >= rec.VRAMGBEstimate &&
+		s.knows(rec) && !j.refused[s.id]
+}
+
+// knows says whether the worker can read an offer of the job: one that only
+// speaks the reference protocol drops the session at an engine it never heard
+// of, so others must be advertised.
+func (s *session) knows(rec store.Job) bool {
+	engine := rec.Source.Engine
+	if engine.Reference() {
+		return true
+	}
+	for _, model := range s.caps.SupportedModelsPerKind[string(rec.Task.Kind)] {
+		if model == rec.Model || model == string(engine) || model == string(engine)+":*" {
+			return true
+		}
+	}
+	return false
+}
+
+// reserveLocked gives the session the job before anything is written (§3.8.6).
+// The caller holds h.mu.
+func (h *hub) reserveLocked(s *session, j *job) {
+	h.dequeueLocked(j)
+	s.held = j
+	s.unnamed = time.Time{}
+}
+
+// pickSessionLocked returns the earliest connected session that may have the
+// job, or nil. The caller holds h.mu.
+func (h *hub) pickSessionLocked(j *job) *session {
+	if h.closing {
+		return nil
+	}
+	for _, s := range h.sessions {
+		if s.eligible() && s.fits(j) {
+			return s
+		}
+	}
+	return nil
+}
+
+// enqueue puts a queued job in the queue and offers it when a worker is free.
+func (h *hub) enqueue(ctx context.Context, j *job) {
+	h.mu.Lock()
+	if j.now().State != store.Queued {
+		h.mu.Unlock()
+		return
+	}
+	h.enqueueLocked(j)
+	s := h.pickSessionLocked(j)
+	if s != nil {
+		h.reserveLocked(s, j)
+	}
+	h.mu.Unlock()
+	if s != nil {
+		h.spawn(ctx, func(ctx context.Context) { h.offer(ctx, s, j) })
+	}
+}
+
+// kick offers the session the earliest job that it may have, if any.
+func (h *hub) kick(ctx context.Context, s *session) {
+	h.mu.Lock()
+	var first *job
+	if s.eligible() && !h.closing {
+		for _, kind := range s.caps.TaskKinds {
+			for _, j := range h.queue[kind] {
+				if first != nil && first.id < j.id {
+					break
+				}
+				if s.fits(j) {
+					first = j
+					break
+				}
+			}
+		}
+	}
+	if first != nil {
+		h.reserveLocked(s, first)
+	}
+	h.mu.Unlock()
+	if first != nil {
+		h.spawn(ctx, func(ctx context.Context) { h.offer(ctx, s, first) })
+	}
+}
+
+// free ends the session's hold on the job, and what its heartbeats said of it.
+func (h *hub) free(s *session, j *job) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s.held == j {
+		s.held = nil
+	}
+	if s.busyWith == j.id {
+		s.busyWith = ""
+	}
+}
+
+// block keeps offers from the session until its next heartbeat that says
+// autoEnabled.
+func (h *hub) block(s *session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s.blocked = true
+}
+
+// submit stores a new job and queues it. With a free worker at hand the record
+// is written as offered at once: one write instead of two before the offer.
+func (h *hub) submit(ctx context.Context, rec store.Job) (*job, error) {
+	j := newJob(rec.ID)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	rec.State = store.Queued
+	j.record.Store(&store.Entry[store.Job]{Value: rec})
+	h.mu.Lock()
+	s := h.pickSessionLocked(j)
+	if s != nil {
+		h.reserveLocked(s, j)
+	}
+	h.mu.Unlock()
+	if s != nil {
+		rec.State, rec.WorkerID, rec.Session = store.Offered, s.worker, s.id
+	}
+	revision, err := h.store.Jobs.Create(context.WithoutCancel(ctx), rec.ID, rec)
+	if err != nil {
+		if s != nil {
+			h.free(s, j)
+		}
+		return nil, err
+	}
+	j.set(rec, revision)
+	h.mu.Lock()
+	h.jobs[j.id] = j
+	i, _ := slices.BinarySearchFunc(h.order, j.id, byID)
+	h.order = slices.Insert(h.order, i, j)
+	h.mu.Unlock()
+	if s != nil {
+		h.present(ctx, s, j)
+	} else {
+		h.enqueue(ctx, j)
+	}
+	return j, nil
+}
+
+// offer claims the job for the session, which has it reserved, and sends the
+// offer.
+func (h *hub) offer(ctx context.Context, s *session, j *job) {
+	j.mu.Lock()
+	err := h.change(ctx, j, func(rec *store.Job) error {
+		if rec.State != store.Queued {
+			return errStale
+		}
+		rec.State, rec.WorkerID, rec.Session = store.Offered, s.worker, s.id
+		return nil
+	})
+	if err == nil {
+		h.present(ctx, s, j)
+	}
+	j.mu.Unlock()
+	if err == nil {
+		return
+	}
+	if !errors.Is(err, errStale) {
+		h.log.Error("a job could not be claimed", "job_id", j.id, "error", err)
+		h.block(s) // its next heartbeat tries again
+	}
+	h.free(s, j)
+	h.enqueue(ctx, j)
+	h.kick(ctx, s)
+}
+
+// present sends the offer of a job that was just claimed for the session. The
+// caller holds j.mu.
+func (h *hub) present(ctx context.Context, s *session, j *job) {
+	j.holder, j.last = s, s.id
+	rec := j.now()
+	h.mu.Lock()
+	gone := s.gone
+	attempt := 0
+	if slices.Contains(s.caps.Features, protocol.FeatureAttempt) {
+		attempt = rec.Attempts + 1
+	}
+	h.mu.Unlock()
+	if gone { // it went while the claim was written, and could not see it
+		h.spawn(ctx, func(ctx context.Context) { h.putBack(ctx, s, j, release{offer: true}) })
+		return
+	}
+	j.expiry = h.after(ctx, h.cfg.OfferExpiry, func(ctx context.Context) { h.expire(ctx, s, j) })
+	h.spawn(ctx, func(context.Context) {
+		if err := s.send(protocol.Offer{Claim: claimOf(rec, attempt)}); err != nil {
+			h.log.Warn("an offer could not be sent", "job_id", j.id, "worker_id", s.worker, "error", err)
+			s.drop() // its reader ends and puts the job back
+		}
+	})
+}
+
+// expire takes back an offer that was not answered.
+func (h *hub) expire(ctx context.Context, s *session, j *job) {
+	if j.now().State != store.Offered {
+		return
+	}
+	h.log.Warn("an offer was not answered", "job_id", j.id, "worker_id", s.worker)
+	h.block(s)
+	h.putBack(ctx, s, j, release{offer: true})
+}
+
+// release says how a claim ends without a result.
+type release struct {
+	why     string // told to the operator when it is not empty
+	counted bool   // an attempt that was accepted counts
+	offer   bool   // only a claim that was not accepted yet
+}
+
+// putBack ends a claim without a result: the job is queued again, or failed
+// when its attempts are spent. Without effect if the holder is another.
+func (h *hub) putBack(ctx context.Context, s *session, j *job, r release) {
+	j.mu.Lock()
+	if j.holder != s || (r.offer && j.now().State != store.Offered) {
+		j.mu.Unlock()
+		return
+	}
+	err := h.change(ctx, j, func(rec *store.Job) error {
+		if !rec.State.Claimed() {
+			return errStale
+		}
+		h.requeue(rec, r)
+		return nil
+	})
+	if err == nil || errors.Is(err, errStale) {
+		j.holder = nil
+	}
+	j.mu.Unlock()
+	if s != nil {
+		h.free(s, j)
+	}
+	if err != nil && !errors.Is(err, errStale) {
+		h.log.Error("a job could not be put back, trying again", "job_id", j.id, "error", err)
+		h.after(ctx, storeRetry, func(ctx context.Context) { h.putBack(ctx, s, j, r) })
+		return
+	}
+	h.enqueue(ctx, j)
+	if s != nil {
+		h.kick(ctx, s)
+	}
+}
+
+// requeue makes the record of a claimed job queued or failed.
+func (h *hub) requeue(rec *store.Job, r release) {
+	if r.why != "" {
+		rec.Error = clip(r.why, maxError)
+	}
+	if rec.State == store.Running {
+		if r.counted && rec.Attempts >= h.cfg.MaxAttempts {
+			rec.State, rec.FinishedAt = store.Failed, time.Now().UTC()
+			return
+		}
+		if !r.counted {
+			rec.Attempts--
+		}
+	}
+	rec.State, rec.WorkerID, rec.Session, rec.StartedAt = store.Queued, "", "", time.Time{}
+}
+
+// abandon keeps the claim of a job whose session is gone until its worker
+// reconnects, or the grace is over.
+func (h *hub) abandon(ctx context.Context, worker string, j *job) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := &orphan{job: j}
+	h.orphans[worker] = append(h.orphans[worker], o)
+	h.armGrace(ctx, worker, o)
+}
+
+func (h *hub) armGrace(ctx context.Context, worker string, o *orphan) {
+	h.after(ctx, h.cfg.ReclaimGrace, func(ctx context.Context) {
+		h.mu.Lock()
+		i := slices.Index(h.orphans[worker], o)
+		if i >= 0 {
+			h.orphans[worker] = slices.Delete(h.orphans[worker], i, i+1)
+		}
+		h.mu.Unlock()
+		if i >= 0 {
+			h.log.Warn("a worker did not come back for its job", "job_id", o.job.id, "worker_id", worker)
+			h.putBack(ctx, nil, o.job, release{why: "the worker was lost", counted: true})
+		}
+	})
+}
+
+// admit reserves room for a connection; serve or leave must follow. False means
+// that the studio is full or stops.
+func (h *hub) admit() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closing || h.admitted >= maxSessions {
+		return false
+	}
+	h.admitted++
+	h.background.Add(1)
+	return true
+}
+
+// leave takes back an admit.
+func (h *hub) leave() {
+	h.mu.Lock()
+	h.admitted--
+	h.mu.Unlock()
+	h.background.Done()
+}
+
+// serve reads the session's frames in the background, beyond the life of ctx.
+func (h *hub) serve(ctx context.Context, s *session, authentic func(token string) bool) {
+	h.mu.Lock()
+	h.conns[s] = struct{}{}
+	closing := h.closing
+	h.mu.Unlock()
+	ctx = context.WithoutCancel(ctx)
+	go func() {
+		defer h.leave()
+		s.read(ctx, authentic)
+	}()
+	if closing { // close did not see it
+		s.end(protocol.CloseGoingAway, "the studio restarts", nil)
+	}
+}
+
+// uploading counts the results of the job that are coming in.
+func (h *hub) uploading(j *job, n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	j.uploads += n
+}

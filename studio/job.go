@@ -1,0 +1,161 @@
+package studio
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"studioworker/studio/client"
+	"studioworker/studio/store"
+	"studioworker/worker/protocol"
+)
+
+const (
+	maxConflicts = 5    // times a change is tried against other writers
+	maxError     = 2000 // characters of a worker's error text
+	watchBuffer  = 64   // events that a slow event stream may be behind
+)
+
+// errStale says that a change no longer fits the job's state.
+var errStale = errors.New("the job has moved on")
+
+// job is a job in memory: its record as stored last, and what only this process
+// knows.
+type job struct {
+	id string
+
+	record   atomic.Pointer[store.Entry[store.Job]] // without task and source once final
+	progress atomic.Pointer[client.Progress]
+
+	mu      sync.Mutex // held over each change of the record
+	holder  *session   // that has the claim
+	last    string     // id of the session that had it last
+	expiry  *time.Timer
+	streams map[chan client.Event]struct{}
+
+	// Guarded by the hub's mutex.
+	queued  bool
+	uploads int             // results of it that are coming in
+	refused map[string]bool // sessions that will not do it
+}
+
+func newJob(id string) *job {
+	return &job{id: id, streams: map[chan client.Event]struct{}{}, refused: map[string]bool{}}
+}
+
+// now returns the record as stored last.
+func (j *job) now() store.Job { return j.record.Load().Value }
+
+// change applies f to the job's record and stores it by compare-and-set. When
+// another writer was faster, f is asked again about what is stored now. An error
+// of f ends it without a write. The caller holds j.mu.
+func (h *hub) change(ctx context.Context, j *job, f func(*store.Job) error) error {
+	ctx = context.WithoutCancel(ctx) // a caller that goes away must not leave memory and store apart
+	for range maxConflicts {
+		current := j.record.Load()
+		next := current.Value
+		if err := f(&next); err != nil {
+			return err
+		}
+		revision, err := h.store.Jobs.Update(ctx, j.id, next, current.Revision)
+		if err == nil {
+			j.set(next, revision)
+			return nil
+		}
+		stored, readErr := h.store.Jobs.Get(ctx, j.id)
+		switch {
+		case readErr != nil:
+			return errors.Join(err, readErr)
+		case stored.Revision == current.Revision:
+			return err // it was not written
+		case same(stored.Value, next):
+			j.set(next, stored.Revision) // it was, only the answer got lost
+			return nil
+		}
+		j.record.Store(&stored)
+	}
+	return fmt.Errorf("change job %s: %w", j.id, store.ErrConflict)
+}
+
+func same(a, b store.Job) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+// set publishes a stored record. The caller holds j.mu.
+func (j *job) set(rec store.Job, revision uint64) {
+	if rec.State != store.Running {
+		j.progress.Store(nil)
+	}
+	if rec.State != store.Offered && j.expiry != nil {
+		j.expiry.Stop()
+		j.expiry = nil
+	}
+	if rec.State.Final() { // finished jobs stay in memory for lists: keep them small
+		rec.Task, rec.Source = protocol.Task{Kind: rec.Task.Kind}, protocol.ModelSource{}
+	}
+	j.record.Store(&store.Entry[store.Job]{Value: rec, Revision: revision})
+	j.publish(client.EventState)
+}
+
+// publish tells the event streams. A stream that is too far behind misses
+// progress; when it would miss a state it is cut off. The caller holds j.mu.
+func (j *job) publish(kind client.EventType) {
+	if len(j.streams) == 0 {
+		return
+	}
+	event := client.Event{Type: kind, Job: j.status()}
+	for ch := range j.streams {
+		select {
+		case ch <- event:
+		default:
+			if kind == client.EventState {
+				delete(j.streams, ch)
+				close(ch)
+			}
+		}
+	}
+}
+
+// follow returns the job as it is and a channel of what comes after. The channel
+// is closed when the reader is too slow. stop ends it.
+func (j *job) follow() (now client.JobStatus, events <-chan client.Event, stop func()) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	ch := make(chan client.Event, watchBuffer)
+	j.streams[ch] = struct{}{}
+	return j.status(), ch, func() {
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		delete(j.streams, ch)
+	}
+}
+
+// status describes the job without its task.
+func (j *job) status() client.JobStatus {
+	rec := j.now()
+	out := client.JobStatus{
+		ID: rec.ID, State: client.State(rec.State), Kind: rec.Task.Kind, Model: rec.Model,
+		Attempts: rec.Attempts, WorkerID: rec.WorkerID, Error: rec.Error,
+		CreatedAt: rec.CreatedAt, StartedAt: rec.StartedAt, FinishedAt: rec.FinishedAt, Progress: j.progress.Load(),
+	}
+	if r := rec.Result; r != nil {
+		out.Result = &client.Result{Ext: r.Ext, ContentType: r.ContentType, Bytes: r.Bytes, SHA256: r.SHA256}
+	}
+	return out
+}
+
+// claimOf returns what an offer of the job carries. attempt is 0 for a worker that was
+// not told of attempts.
+func claimOf(rec store.Job, attempt int) protocol.Claim {
+	return protocol.Claim{
+		JobID: rec.ID, GameID: rec.GameID, AssetName: rec.AssetName, Model: rec.Model,
+		VRAMGBEstimate: rec.VRAMGBEstimate, Task: rec.Task, ModelSource: rec.Source, Attempt: attempt,
+	}
+}

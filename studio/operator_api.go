@@ -1,0 +1,425 @@
+package studio
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"studioworker/studio/client"
+	"studioworker/studio/store"
+	"studioworker/worker/protocol"
+)
+
+const (
+	defaultList   = 100
+	maxList       = 1000
+	maxStreams    = 1024             // event streams at once
+	streamComment = 15 * time.Second // between signs of life on a quiet event stream
+)
+
+// operator lets only the operator's token through.
+func (s *Studio) operator(next http.HandlerFunc) http.HandlerFunc {
+	want := sha256.Sum256([]byte(s.token))
+	return func(w http.ResponseWriter, r *http.Request) {
+		got := sha256.Sum256([]byte(bearer(r)))
+		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			w.Header().Set("Connection", "close") // the body is not read
+			writeError(w, http.StatusUnauthorized, "unauthorized", "the operator token is missing or wrong; it is in the file operator-token of the studio's data folder")
+			return
+		}
+		next(w, r)
+	}
+}
+
+// health says whether the studio can work.
+func (s *Studio) health(w http.ResponseWriter, _ *http.Request) {
+	if err := s.store.Healthy(); err != nil {
+		s.internal(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Status  string `json:"status"`
+		Version string `json:"version,omitempty"`
+	}{"ok", s.cfg.Version})
+}
+
+// submit queues a job.
+func (s *Studio) submit(w http.ResponseWriter, r *http.Request) {
+	data, ok := readBody(w, r, client.MaxJob)
+	if !ok {
+		return
+	}
+	in, err := decodeJob(data)
+	if err != nil {
+		status := http.StatusUnprocessableEntity
+		if !json.Valid(data) {
+			status = http.StatusBadRequest
+		}
+		writeError(w, status, "invalid_job", err.Error())
+		return
+	}
+	now := time.Now().UTC()
+	id := s.hub.newJobID(now)
+	game := cmp.Or(in.GameID, "studio")
+	rec := store.Job{
+		ID: id, GameID: game, AssetName: cmp.Or(in.AssetName, fmt.Sprintf("%s/%s/%s", game, in.Task.Kind, id)),
+		Model: in.Model, Task: in.Task, CreatedAt: now,
+	}
+	if in.ModelSource != nil {
+		rec.Source = *in.ModelSource
+	} else {
+		model, found, err := s.lookup(r.Context(), in.Model)
+		switch {
+		case err != nil:
+			s.internal(w, err)
+			return
+		case !found:
+			writeError(w, http.StatusUnprocessableEntity, "unknown_model",
+				fmt.Sprintf("the studio has no model %.200q; GET /api/v1/models lists them, or give a modelSource", in.Model))
+			return
+		case !slices.Contains(model.Kinds, in.Task.Kind):
+			writeError(w, http.StatusUnprocessableEntity, "wrong_model",
+				fmt.Sprintf("the model %.200q does not do %s; GET /api/v1/models lists what each does", in.Model, in.Task.Kind))
+			return
+		}
+		rec.Source, rec.VRAMGBEstimate = model.Source, model.VRAMGBEstimate
+	}
+	if in.VRAMGBEstimate != nil {
+		rec.VRAMGBEstimate = *in.VRAMGBEstimate
+	}
+	j, err := s.hub.submit(r.Context(), rec)
+	if err != nil {
+		s.internal(w, err)
+		return
+	}
+	w.Header().Set("Location", "/api/v1/jobs/"+j.id)
+	writeJSON(w, http.StatusCreated, client.Submitted{ID: j.id, State: client.State(j.now().State)})
+}
+
+// lookup finds a model of the registry.
+func (s *Studio) lookup(ctx context.Context, id string) (store.Model, bool, error) {
+	e, err := s.store.Models.Get(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return store.Model{}, false, nil
+	}
+	return e.Value, err == nil, err
+}
+
+// listJobs lists jobs, newest first.
+func (s *Studio) listJobs(w http.ResponseWriter, r *http.Request) {
+	state := store.JobState(r.URL.Query().Get("state"))
+	if state != "" && !slices.Contains(store.JobStates(), state) {
+		writeError(w, http.StatusBadRequest, "bad_request", "state must be queued, offered, running, done, failed or cancelled")
+		return
+	}
+	limit := defaultList
+	if text := r.URL.Query().Get("limit"); text != "" {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > maxList {
+			writeError(w, http.StatusBadRequest, "bad_request", fmt.Sprintf("limit must be 1 to %d", maxList))
+			return
+		}
+		limit = n
+	}
+	out := client.JobList{Jobs: []client.JobStatus{}}
+	for _, j := range s.hub.list(state, limit) {
+		out.Jobs = append(out.Jobs, j.status())
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+// find returns the job that the address names, or answers 404.
+func (s *Studio) find(w http.ResponseWriter, r *http.Request) *job {
+	j := s.hub.job(r.PathValue("id"))
+	if j == nil {
+		writeError(w, http.StatusNotFound, "not_found", "there is no such job")
+	}
+	return j
+}
+
+// getJob describes a job with its task.
+func (s *Studio) getJob(w http.ResponseWriter, r *http.Request) {
+	j := s.find(w, r)
+	if j == nil {
+		return
+	}
+	out := j.status()
+	task := j.now().Task
+	if out.State.Final() { // memory has no tasks of finished jobs
+		stored, err := s.store.Jobs.Get(r.Context(), j.id)
+		if err != nil {
+			s.internal(w, err)
+			return
+		}
+		task = stored.Value.Task
+	}
+	out.Task = &task
+	writeJSON(w, http.StatusOK, out)
+}
+
+// result sends the bytes of a finished job.
+func (s *Studio) result(w http.ResponseWriter, r *http.Request) {
+	j := s.find(w, r)
+	if j == nil {
+		return
+	}
+	rec := j.now()
+	if rec.Result == nil {
+		message := "the job is " + string(rec.State) + " and has no result yet"
+		if rec.State.Final() {
+			message = "the job is " + string(rec.State) + " and has no result"
+		}
+		writeError(w, http.StatusConflict, "no_result", message)
+		return
+	}
+	name := rec.ID
+	if rec.Result.Ext != "" {
+		name += "." + rec.Result.Ext
+	}
+	out := &unhurried{w: w, control: http.NewResponseController(w)}
+	out.begin = func() {
+		w.Header().Set("Content-Type", rec.Result.ContentType)
+		w.Header().Set("Content-Length", strconv.FormatInt(rec.Result.Bytes, 10))
+		w.Header().Set("Content-Disposition", `inline; filename="`+name+`"`)
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+	}
+	if err := s.store.Copy(r.Context(), out, *rec.Result); err != nil {
+		if !out.begun {
+			s.internal(w, fmt.Errorf("result of job %s: %w", rec.ID, err))
+			return
+		}
+		s.cfg.Log.Warn("a result was not sent to its end", "job_id", rec.ID, "error", err)
+		panic(http.ErrAbortHandler) // the receiver must not take it for whole
+	}
+}
+
+// unhurried writes an answer of any length, as long as it moves.
+type unhurried struct {
+	w       io.Writer
+	control *http.ResponseController
+	begin   func() // sets the headers
+	begun   bool
+}
+
+const writeStep = 256 << 10
+
+func (u *unhurried) Write(p []byte) (int, error) {
+	if !u.begun {
+		u.begun = true
+		u.begin()
+	}
+	n := 0
+	for step := range slices.Chunk(p, writeStep) {
+		// The read deadline of the request would end its context.
+		err := errors.Join(u.control.SetWriteDeadline(time.Now().Add(transferIdle)), u.control.SetReadDeadline(time.Time{}))
+		if err != nil {
+			return n, err
+		}
+		m, err := u.w.Write(step)
+		n += m
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// events streams a job's changes, its state now first, until a final state.
+func (s *Studio) events(w http.ResponseWriter, r *http.Request) {
+	j := s.find(w, r)
+	if j == nil {
+		return
+	}
+	select {
+	case s.streams <- struct{}{}:
+		defer func() { <-s.streams }()
+	default:
+		writeError(w, http.StatusServiceUnavailable, "unavailable", "too many event streams are open")
+		return
+	}
+	now, events, stop := j.follow()
+	defer stop()
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Cache-Control", "no-store")
+	control := http.NewResponseController(w)
+	send := func(text string) bool {
+		if control.SetWriteDeadline(time.Now().Add(requestLimit)) != nil || control.SetReadDeadline(time.Time{}) != nil {
+			return false
+		}
+		_, err := io.WriteString(w, text)
+		return err == nil && control.Flush() == nil
+	}
+	event := client.Event{Type: client.EventState, Job: now}
+	tick := time.NewTicker(streamComment)
+	defer tick.Stop()
+	for {
+		data, err := json.Marshal(event.Job)
+		if err != nil || !send(fmt.Sprintf("event: %s\ndata: %s\n\n", event.Type, data)) || event.Job.State.Final() {
+			return
+		}
+		for waiting := true; waiting; {
+			select {
+			case next, ok := <-events:
+				if !ok { // too slow to be told everything
+					return
+				}
+				event, waiting = next, false
+			case <-tick.C:
+				if !send(": still here\n\n") {
+					return
+				}
+			case <-r.Context().Done():
+				return
+			case <-s.done:
+				return
+			}
+		}
+	}
+}
+
+// workerView is a worker as the operator sees it.
+type workerView struct {
+	ID           string                 `json:"id"`
+	Name         string                 `json:"name"`
+	Username     string                 `json:"username"`
+	CreatedAt    time.Time              `json:"createdAt"`
+	Connected    bool                   `json:"connected"`
+	ConnectedAt  time.Time              `json:"connectedAt,omitzero"`
+	HeartbeatAt  time.Time              `json:"heartbeatAt,omitzero"`
+	CurrentJobID string                 `json:"currentJobId,omitempty"`
+	Capabilities *protocol.Capabilities `json:"capabilities,omitempty"` // of the last heartbeat
+}
+
+// listWorkers lists the approved workers, the oldest first.
+func (s *Studio) listWorkers(w http.ResponseWriter, _ *http.Request) {
+	out := struct {
+		Workers []workerView `json:"workers"`
+	}{[]workerView{}}
+	for _, worker := range s.people.approved() {
+		view := workerView{ID: worker.ID, Name: worker.Name, Username: worker.Username, CreatedAt: worker.CreatedAt}
+		s.hub.describe(&view)
+		out.Workers = append(out.Workers, view)
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+// describe adds what the worker's session tells.
+func (h *hub) describe(view *workerView) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.current[view.ID]
+	if s == nil {
+		return
+	}
+	caps := s.caps
+	view.Connected, view.ConnectedAt, view.HeartbeatAt, view.Capabilities = true, s.connectedAt, s.beat.UTC(), &caps
+	if view.CurrentJobID = s.busyWith; s.held != nil {
+		view.CurrentJobID = s.held.id
+	}
+}
+
+// workerLogs lists the log entries that a worker shipped, oldest first.
+func (s *Studio) workerLogs(w http.ResponseWriter, r *http.Request) {
+	entries := s.hub.workerLogs(r.PathValue("id"))
+	if entries == nil {
+		entries = []protocol.LogEntry{}
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Entries []protocol.LogEntry `json:"entries"`
+	}{entries})
+}
+
+// registrationView is a registration request as the operator sees it.
+type registrationView struct {
+	ID        string                   `json:"id"`
+	Status    store.RegistrationStatus `json:"status"`
+	Reason    string                   `json:"reason,omitempty"`
+	WorkerID  string                   `json:"workerId,omitempty"`
+	InstallID string                   `json:"installId"`
+	Name      string                   `json:"name"`
+	Username  string                   `json:"username"`
+	UserAgent string                   `json:"userAgent"`
+	Address   string                   `json:"address"`
+	CreatedAt time.Time                `json:"createdAt"`
+}
+
+func viewOf(r store.Registration) registrationView {
+	return registrationView{
+		ID: r.ID, Status: r.Status, Reason: r.Reason, WorkerID: r.WorkerID, InstallID: r.InstallID, Name: r.Name,
+		Username: r.Username, UserAgent: r.UserAgent, Address: r.Address, CreatedAt: r.CreatedAt,
+	}
+}
+
+// listRegistrations lists the requests, newest first.
+func (s *Studio) listRegistrations(w http.ResponseWriter, _ *http.Request) {
+	out := struct {
+		Registrations []registrationView `json:"registrations"`
+	}{[]registrationView{}}
+	for _, row := range s.people.requests() {
+		out.Registrations = append(out.Registrations, viewOf(row))
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+func (s *Studio) approve(w http.ResponseWriter, r *http.Request) {
+	s.decide(w, r, store.Approved, "")
+}
+
+// reject turns a request down, with a reason in the body if there is one.
+func (s *Studio) reject(w http.ResponseWriter, r *http.Request) {
+	data, ok := readBody(w, r, maxSmallBody)
+	if !ok {
+		return
+	}
+	var in struct {
+		Reason string `json:"reason"`
+	}
+	if len(strings.TrimSpace(string(data))) > 0 {
+		if err := json.Unmarshal(data, &in); err != nil {
+			writeError(w, http.StatusBadRequest, "bad_request", "the body must be an object with the text reason, or empty")
+			return
+		}
+	}
+	s.decide(w, r, store.Rejected, clip(in.Reason, maxError))
+}
+
+func (s *Studio) decide(w http.ResponseWriter, r *http.Request, status store.RegistrationStatus, reason string) {
+	row, err := s.people.decide(r.Context(), r.PathValue("id"), status, reason)
+	switch {
+	case errors.Is(err, errNoRegistration):
+		writeError(w, http.StatusNotFound, "not_found", err.Error())
+	case errors.Is(err, errNotPending):
+		writeError(w, http.StatusConflict, "conflict", err.Error())
+	case err != nil:
+		s.internal(w, err)
+	default:
+		writeJSON(w, http.StatusOK, viewOf(row))
+	}
+}
+
+// listModels lists the models, by id.
+func (s *Studio) listModels(w http.ResponseWriter, r *http.Request) {
+	entries, _, err := s.store.Models.All(r.Context())
+	if err != nil {
+		s.internal(w, err)
+		return
+	}
+	out := client.ModelList{Models: []client.Model{}}
+	for _, e := range entries {
+		m := e.Value
+		out.Models = append(out.Models, client.Model{ID: m.ID, Kinds: m.Kinds, Engine: m.Source.Engine, VRAMGBEstimate: m.VRAMGBEstimate})
+	}
+	slices.SortFunc(out.Models, func(a, b client.Model) int { return strings.Compare(a.ID, b.ID) })
+	writeJSON(w, http.StatusOK, out)
+}

@@ -1,0 +1,106 @@
+package store
+
+import (
+	"time"
+
+	"studioworker/worker/protocol"
+)
+
+// JobState is where a job stands.
+type JobState string
+
+// The states of a job.
+const (
+	Queued    JobState = "queued"
+	Offered   JobState = "offered" // claimed for a worker that has not answered yet
+	Running   JobState = "running" // accepted by a worker
+	Done      JobState = "done"
+	Failed    JobState = "failed"
+	Cancelled JobState = "cancelled"
+)
+
+// JobStates lists the states of a job.
+func JobStates() []JobState { return []JobState{Queued, Offered, Running, Done, Failed, Cancelled} }
+
+// Final says that a job in this state never changes again.
+func (s JobState) Final() bool { return s == Done || s == Failed || s == Cancelled }
+
+// Claimed says that a worker has the job.
+func (s JobState) Claimed() bool { return s == Offered || s == Running }
+
+// Job is the record of a job. Times that have not come yet are zero.
+type Job struct {
+	ID             string               `json:"id"`
+	State          JobState             `json:"state"`
+	GameID         string               `json:"gameId"`
+	AssetName      string               `json:"assetName"`
+	Model          string               `json:"model"`
+	VRAMGBEstimate float64              `json:"vramGbEstimate"` // GiB
+	Task           protocol.Task        `json:"task"`
+	Source         protocol.ModelSource `json:"modelSource"`
+	Attempts       int                  `json:"attempts"` // attempts that were accepted and count
+	WorkerID       string               `json:"workerId,omitempty"`
+	Session        string               `json:"session,omitempty"` // the session that holds the claim
+	Error          string               `json:"error,omitempty"`
+	CreatedAt      time.Time            `json:"createdAt"`
+	StartedAt      time.Time            `json:"startedAt,omitzero"`
+	FinishedAt     time.Time            `json:"finishedAt,omitzero"`
+	Result         *Result              `json:"result,omitempty"`
+	DeliveryKey    string               `json:"deliveryKey,omitempty"` // Idempotency-Key of the upload that finished the job
+}
+
+// Result says where the bytes of a result are. A result exists when the record
+// of its job names it; before that its parts are leftovers.
+type Result struct {
+	Ext         string `json:"ext"`
+	ContentType string `json:"contentType"`
+	Bytes       int64  `json:"bytes"`
+	SHA256      string `json:"sha256"` // lower-case hex
+	Folder      string `json:"folder"` // parts are named <folder>/<n>, n from 0
+	Parts       int    `json:"parts"`
+}
+
+// Worker is the record of an approved worker.
+type Worker struct {
+	ID        string    `json:"id"`
+	InstallID string    `json:"installId"`
+	Name      string    `json:"name"` // of the machine
+	Username  string    `json:"username"`
+	TokenHash string    `json:"tokenHash,omitempty"` // hex SHA-256; empty before the first approved poll
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+// Registration is the record of a request to be let in.
+type Registration struct {
+	ID         string             `json:"id"`
+	InstallID  string             `json:"installId"`
+	SecretHash string             `json:"secretHash"` // hex SHA-256 of the secret's text; never changes
+	Status     RegistrationStatus `json:"status"`
+	Reason     string             `json:"reason,omitempty"`   // rejected
+	WorkerID   string             `json:"workerId,omitempty"` // approved
+	Name       string             `json:"name"`
+	Username   string             `json:"username"`
+	UserAgent  string             `json:"userAgent"`
+	Address    string             `json:"address"` // of the requester, without port
+	CreatedAt  time.Time          `json:"createdAt"`
+}
+
+// RegistrationStatus is where a registration stands.
+type RegistrationStatus string
+
+// The registration statuses. Superseded is a pending request whose install id
+// asked again with another secret.
+const (
+	Pending    RegistrationStatus = "pending"
+	Approved   RegistrationStatus = "approved"
+	Rejected   RegistrationStatus = "rejected"
+	Superseded RegistrationStatus = "superseded"
+)
+
+// Model is the record of a model that jobs may name.
+type Model struct {
+	ID             string               `json:"id"`
+	Kinds          []protocol.TaskKind  `json:"kinds"`
+	VRAMGBEstimate float64              `json:"vramGbEstimate"` // GiB
+	Source         protocol.ModelSource `json:"modelSource"`
+}

@@ -1,0 +1,159 @@
+package studio
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/gorilla/websocket"
+	"golang.org/x/sync/errgroup"
+
+	"studioworker/studio/store"
+	"studioworker/worker/protocol"
+)
+
+// Config says where a studio keeps its data and where it listens. Zero times
+// and limits mean the defaults.
+type Config struct {
+	Data        string // folder; created with mode 0700
+	Listen      string // host:port; port 0 takes a free one
+	AutoApprove bool   // approve registration requests that come from loopback
+	Version     string
+	Log         *slog.Logger
+
+	HeartbeatTooOld time.Duration // a worker this silent is dropped; default 30 s
+	CheckEvery      time.Duration // how often that is looked at; default 10 s
+	OfferExpiry     time.Duration // an unanswered offer is taken back; default 15 s
+	ReclaimGrace    time.Duration // a claim waits for its worker to reconnect; default 60 s
+	LostAfter       time.Duration // heartbeats stopped naming a running job; default 10 s
+	MaxAttempts     int           // default 3
+	MaxResult       int64         // bytes of one result; default 2 GiB
+}
+
+const (
+	shutdownLimit = 10 * time.Second
+	headerLimit   = 10 * time.Second
+	idleLimit     = 2 * time.Minute
+	maxHeader     = 32 << 10
+)
+
+// Studio is a studio that holds its folder and its address.
+type Studio struct {
+	cfg      Config
+	store    *store.Store
+	listener net.Listener
+	token    string
+	people   *registry
+	hub      *hub
+	done     chan struct{} // closed when Run begins to end; event streams watch it
+	streams  chan struct{} // a seat for each event stream
+	upgrader *websocket.Upgrader
+}
+
+// New opens the data folder and binds the address. A taken port, a folder that
+// cannot be written or that another studio uses ends in one error. It serves
+// nothing before Run.
+func New(cfg Config) (*Studio, error) {
+	cfg.HeartbeatTooOld = cmp.Or(cfg.HeartbeatTooOld, protocol.HeartbeatTooOld)
+	cfg.CheckEvery = cmp.Or(cfg.CheckEvery, 10*time.Second)
+	cfg.OfferExpiry = cmp.Or(cfg.OfferExpiry, 15*time.Second)
+	cfg.ReclaimGrace = cmp.Or(cfg.ReclaimGrace, time.Minute)
+	cfg.LostAfter = cmp.Or(cfg.LostAfter, 10*time.Second)
+	cfg.MaxAttempts = cmp.Or(cfg.MaxAttempts, 3)
+	cfg.MaxResult = cmp.Or(cfg.MaxResult, 2<<30)
+	switch {
+	case cfg.Data == "":
+		return nil, errors.New("the studio has no data folder")
+	case cfg.Log == nil:
+		return nil, errors.New("the studio has no logger")
+	}
+
+	ctx := context.Background() // opening ends by its own limits
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("start the studio: %w", err)
+	}
+	s := &Studio{
+		cfg: cfg, listener: listener, upgrader: newUpgrader(),
+		done: make(chan struct{}), streams: make(chan struct{}, maxStreams),
+	}
+	if s.store, err = store.Open(ctx, store.Config{Dir: cfg.Data, Log: cfg.Log}); err != nil {
+		return nil, errors.Join(fmt.Errorf("start the studio: %w", err), listener.Close())
+	}
+	if err := s.load(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("start the studio: %w", err), s.store.Close(), listener.Close())
+	}
+	return s, nil
+}
+
+func (s *Studio) load(ctx context.Context) (err error) {
+	if s.token, err = operatorToken(s.cfg.Data); err != nil {
+		return err
+	}
+	if s.people, err = loadRegistry(ctx, s.store, s.cfg.Log); err != nil {
+		return err
+	}
+	if err := seedModels(ctx, s.store.Models); err != nil {
+		return err
+	}
+	s.hub, err = loadHub(ctx, s.cfg, s.store)
+	return err
+}
+
+// Addr returns the address to reach the studio from this computer, as
+// http://host:port.
+func (s *Studio) Addr() string {
+	addr := s.listener.Addr().String()
+	if host, port, err := net.SplitHostPort(addr); err == nil && net.ParseIP(host).IsUnspecified() {
+		addr = net.JoinHostPort("localhost", port)
+	}
+	return "http://" + addr
+}
+
+// OperatorToken returns the operator's bearer token. It is a secret.
+func (s *Studio) OperatorToken() string { return s.token }
+
+// Run serves until ctx ends. Then it tells the workers (close 1012), lets
+// requests end, and stops the store; jobs stay as they are and go on at the
+// next start. It returns nil after that. A Studio runs once.
+func (s *Studio) Run(ctx context.Context) error {
+	server := &http.Server{
+		Handler:           s.routes(),
+		ReadHeaderTimeout: headerLimit,
+		IdleTimeout:       idleLimit,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.cfg.Log.Handler(), slog.LevelDebug),
+	}
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error {
+		s.hub.run(gctx)
+		return nil
+	})
+	group.Go(func() error {
+		<-gctx.Done()
+		close(s.done)
+		s.hub.close()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownLimit)
+		defer cancel()
+		if err := server.Shutdown(ctx); err != nil {
+			s.cfg.Log.Warn("requests were cut off at shutdown", "error", err)
+			return server.Close()
+		}
+		return nil
+	})
+	s.cfg.Log.Info("studio is up", "address", s.Addr(), "version", s.cfg.Version)
+	err := group.Wait()
+	s.hub.wait()
+	return errors.Join(err, s.store.Close())
+}
