@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// jsonLimit is the size of a JSON result in bytes: it must fit into one frame
+// (16 MiB), together with its envelope.
+const jsonLimit = 15 << 20
+
+// checkResult looks at the file an engine claims to have made, before anybody
+// sends it: an engine can exit well and leave nothing, or the wrong thing.
+func checkResult(req Request, res Result) error {
+	if res.File == "" || !filepath.IsLocal(res.File) || filepath.Base(res.File) != res.File || strings.ContainsAny(res.File, `/\`) {
+		return fmt.Errorf("result file name %q is not a plain name", res.File)
+	}
+	wantJSON := req.Kind == KindLLM || req.Kind == KindSTT
+	if (res.Ext == "json") != wantJSON {
+		return fmt.Errorf("a result of kind %s cannot be %q", req.Kind, res.Ext)
+	}
+	root, err := os.OpenRoot(req.Dir)
+	if err != nil {
+		return fmt.Errorf("check result: %w", err)
+	}
+	defer func() { _ = root.Close() }()
+	info, err := root.Lstat(res.File)
+	if err != nil {
+		return fmt.Errorf("ended well but left no result: %w", err)
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("result %s is not a regular file", res.File)
+	}
+	if info.Size() == 0 {
+		return fmt.Errorf("result %s is empty", res.File)
+	}
+	file, err := root.Open(res.File)
+	if err != nil {
+		return fmt.Errorf("check result: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	if wantJSON {
+		return checkJSON(file)
+	}
+	return checkMagic(file, res)
+}
+
+// checkJSON tells whether the file is one JSON object.
+func checkJSON(r io.Reader) error {
+	data, err := io.ReadAll(io.LimitReader(r, jsonLimit+1))
+	if err != nil {
+		return fmt.Errorf("check result: %w", err)
+	}
+	if len(data) > jsonLimit {
+		return fmt.Errorf("result is longer than %d bytes", jsonLimit)
+	}
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(data, &object); err != nil || object == nil {
+		return errors.New("result is not a JSON object")
+	}
+	return nil
+}
+
+// checkMagic tells whether the first bytes are those of the format that the
+// result claims.
+func checkMagic(r io.Reader, res Result) error {
+	head := make([]byte, 12)
+	n, err := io.ReadFull(r, head)
+	if err != nil && n == 0 {
+		return fmt.Errorf("check result: %w", err)
+	}
+	start, form := string(head[:min(n, 8)]), string(head[8:max(n, 8)])
+	var ok bool
+	switch res.Ext {
+	case "png":
+		ok = start == "\x89PNG\r\n\x1a\n"
+	case "webp":
+		ok = strings.HasPrefix(start, "RIFF") && form == "WEBP"
+	case "wav":
+		ok = strings.HasPrefix(start, "RIFF") && form == "WAVE"
+	default:
+		return fmt.Errorf("result format %q is not one this worker knows", res.Ext)
+	}
+	if !ok {
+		return fmt.Errorf("result %s is not in %s format", res.File, res.Ext)
+	}
+	return nil
+}
