@@ -3,7 +3,7 @@ package session
 import (
 	"errors"
 	"fmt"
-	"os"
+	"net"
 
 	"github.com/gorilla/websocket"
 
@@ -21,6 +21,7 @@ var (
 	// ErrViolation: one side sent what the protocol does not allow.
 	ErrViolation = errors.New("protocol violation")
 	errClosed    = errors.New("connection closed")
+	errSilent    = errors.New("the studio gave no sign of life in time")
 )
 
 // studioError turns an error frame into why the session ended (§3.7).
@@ -44,11 +45,10 @@ func studioError(e protocol.Error) error {
 // identity would take the place from each other for ever.
 func closeError(err error) error {
 	closed, ok := errors.AsType[*websocket.CloseError](err)
-	switch {
-	case ok:
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return errors.New("the studio gave no sign of life in time")
-	default:
+	if !ok {
+		if late, isNet := errors.AsType[net.Error](err); isNet && late.Timeout() {
+			return errSilent
+		}
 		return fmt.Errorf("read: %w", err)
 	}
 	var class error

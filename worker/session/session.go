@@ -22,6 +22,7 @@ const (
 	sendQueue  = 64               // frames waiting for the writer
 	offerQueue = 16               // offers waiting for their answer; then the reader waits
 	flushLimit = 2 * time.Second  // to ship the last logs of an orderly end
+	lastRead   = time.Second      // for what the studio said before a write failed
 	logPeriod  = time.Second
 )
 
@@ -111,8 +112,8 @@ func (s *Session) run(ctx context.Context, token string) (up time.Duration, err 
 		reason = "protocol violation"
 	}
 	close(s.over)
-	if writeErr := <-writing; writeErr != nil && err != nil {
-		err = writeErr // what the reader saw was only the consequence
+	if writeErr := <-writing; writeErr != nil && errors.Is(err, errSilent) {
+		err = writeErr // the reader was only woken by it
 	}
 	text := websocket.FormatCloseMessage(int(protocol.CloseNormal), reason)
 	// Neither failure changes anything: the session is over, and the studio sees
@@ -140,16 +141,31 @@ func (s *Session) talk(ctx context.Context, token string) (up time.Duration, err
 		s.cfg.Welcomed()
 	}
 	offers := make(chan protocol.Claim, offerQueue)
+	outer := ctx
 	g, ctx := errgroup.WithContext(ctx)
-	// Whatever ends first must end the reader too.
-	defer context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })()
-	g.Go(func() error { return s.read(ctx, offers) }) // also answers pings: always keep a reader
+	// Whatever ends first must end the reader too, once it has read a close frame
+	// that is here already.
+	defer context.AfterFunc(ctx, func() {
+		if outer.Err() == nil {
+			_ = s.conn.SetReadDeadline(time.Now().Add(lastRead))
+		}
+	})()
+	var readErr error
+	g.Go(func() error { // also answers pings: always keep a reader
+		readErr = s.read(outer, ctx.Done(), offers)
+		return readErr
+	})
 	changes := make(chan struct{}, 1)
 	g.Go(func() error { return s.watchAvailability(ctx, changes) })
 	g.Go(func() error { return s.heartbeat(ctx, changes) })
 	g.Go(func() error { return s.pump(ctx) })
 	g.Go(func() error { return s.answer(ctx, offers) })
 	err = g.Wait()
+	// What the studio said outranks how the others noticed the end: after its
+	// close frame every write fails too.
+	if !errors.Is(readErr, context.Canceled) {
+		err = readErr
+	}
 	return time.Since(start), err
 }
 
@@ -229,7 +245,8 @@ func (s *Session) refuse(ctx context.Context, bad *protocol.OfferError) {
 	}
 }
 
-func (s *Session) read(ctx context.Context, offers chan<- protocol.Claim) error {
+// read handles frames until the session ends. The parts that failed close done.
+func (s *Session) read(ctx context.Context, done <-chan struct{}, offers chan<- protocol.Claim) error {
 	for {
 		frame, err := s.next(ctx)
 		if err != nil {
@@ -241,8 +258,7 @@ func (s *Session) read(ctx context.Context, offers chan<- protocol.Claim) error 
 				"model", f.Claim.Model, "vram", f.Claim.VRAMGBEstimate)
 			select {
 			case offers <- f.Claim:
-			case <-ctx.Done():
-				return ctx.Err()
+			case <-done:
 			}
 		case protocol.HeartbeatAck:
 			s.acknowledged()
@@ -255,6 +271,11 @@ func (s *Session) read(ctx context.Context, offers chan<- protocol.Claim) error 
 			s.cfg.Log.Info("server welcomed", "worker_id", f.WorkerID, "server_time", f.ServerTime)
 		case protocol.Error:
 			return studioError(f)
+		}
+		select {
+		case <-done: // this frame may have undone the deadline that should end us
+			return context.Canceled
+		default:
 		}
 	}
 }
@@ -338,8 +359,9 @@ func (s *Session) write() error {
 				f.done <- err
 			}
 			if err != nil {
-				// The connection is dead: wake the reader, which ends the session.
-				_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+				// The connection is dead: end the reader, which ends the session,
+				// but let it read a close frame that is here already.
+				_ = s.conn.SetReadDeadline(time.Now().Add(lastRead))
 				return fmt.Errorf("write: %w", err)
 			}
 		}
