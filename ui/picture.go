@@ -64,12 +64,17 @@ func readPicture(path string, limit int) (image.Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open picture: %w", err)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, maxPictureBytes+1))
+	info, err := f.Stat()
+	var data []byte
+	switch {
+	case err != nil:
+	case info.Size() > maxPictureBytes:
+		err = errPictureBytes
+	default:
+		data, err = io.ReadAll(io.LimitReader(f, maxPictureBytes)) // it may grow meanwhile
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, fmt.Errorf("read picture: %w", err)
-	}
-	if len(data) > maxPictureBytes {
-		return nil, errPictureBytes
 	}
 	return decodePicture(data, limit)
 }

@@ -1,0 +1,583 @@
+//go:build !headless
+
+package desktop
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"image"
+	"image/draw"
+	"image/png"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+	"github.com/godbus/dbus/v5/prop"
+	"go.uber.org/goleak"
+
+	"studioworker/assets"
+	"studioworker/ui"
+	"studioworker/worker/observe"
+)
+
+// childEnv makes the test binary the program under test: a window over a worker
+// that only notes what it is asked.
+const childEnv = "STUDIO_WORKER_TEST_WINDOW"
+
+// testTime bounds one test: a cold software renderer on a busy machine is slow.
+const testTime = 60 * time.Second
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		if err := child(); err != nil {
+			fmt.Fprintln(os.Stderr, "child:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// child is the program under test. It tells its parent each command, and quits
+// also when its standard input ends.
+func child() error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	o := observe.New()
+	o.Settings.Set(observe.Settings{StudioURL: "http://127.0.0.1:1", PrivateStudio: true})
+	o.Registration.Set(observe.Registration{State: observe.RegistrationApproved})
+	o.Session.Set(observe.Session{State: observe.SessionConnected, Since: time.Now()})
+	c := childControls{obs: o, cancel: cancel}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		c.Quit()
+	}()
+	return Run(ctx, ui.Config{
+		Observers: o, Controls: c, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		Hidden: os.Getenv(childEnv) == "hidden",
+	})
+}
+
+type childControls struct {
+	obs    *observe.WorkerObservers
+	cancel context.CancelFunc
+}
+
+func (c childControls) Pause() {
+	fmt.Println("pause")
+	c.obs.Availability.Set(observe.Availability{Block: observe.BlockPaused})
+}
+
+func (c childControls) Resume() {
+	fmt.Println("resume")
+	c.obs.Availability.Set(observe.Availability{})
+}
+
+func (c childControls) Quit() {
+	fmt.Println("quit")
+	c.cancel()
+}
+
+func (childControls) ResetRegistration(context.Context) error     { return errors.ErrUnsupported }
+func (childControls) SetThreshold(context.Context, float64) error { return errors.ErrUnsupported }
+func (childControls) TryHere(context.Context) error               { return errors.ErrUnsupported }
+func (childControls) Join(context.Context, string) error          { return errors.ErrUnsupported }
+func (childControls) Submit(context.Context, string, string) error {
+	return errors.ErrUnsupported
+}
+func (childControls) Open(string) error { return errors.ErrUnsupported }
+
+// tool finds a program that the tests need.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Fatalf("%s is missing: run scripts/setup", name)
+	}
+	return path
+}
+
+// background starts a program that runs until the test ends.
+func background(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Wait() }) // killed by its context
+}
+
+// startBus starts a private session bus and returns its address.
+func startBus(t *testing.T) string {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), tool(t, "dbus-daemon"), "--session", "--nofork", "--nopidfile", "--print-address=3")
+	cmd.ExtraFiles = []*os.File{w}
+	background(t, cmd)
+	return firstLine(t, r, w)
+}
+
+// startDisplay starts a private X server and returns its display.
+func startDisplay(t *testing.T) string {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), tool(t, "Xvfb"), "-displayfd", "3", "-screen", "0", "1024x768x24", "+extension", "GLX", "-nolisten", "tcp")
+	cmd.ExtraFiles = []*os.File{w}
+	background(t, cmd)
+	return ":" + firstLine(t, r, w)
+}
+
+// firstLine reads what a program says about itself on its end of a pipe.
+func firstLine(t *testing.T, r, w *os.File) string {
+	t.Helper()
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err = errors.Join(err, r.Close()); err != nil {
+		t.Fatalf("the program ended before it was ready: %v", err)
+	}
+	return strings.TrimSpace(line)
+}
+
+// window is a running program under test.
+type window struct {
+	cmd   *exec.Cmd
+	stdin io.Closer
+	lines chan string // what it was asked to do
+	errs  *bytes.Buffer
+}
+
+func startWindow(t *testing.T, mode, bus string) *window {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	home := t.TempDir()
+	w := &window{cmd: exec.CommandContext(t.Context(), self), lines: make(chan string, 64), errs: &bytes.Buffer{}}
+	w.cmd.Env = append(os.Environ(), childEnv+"="+mode, "DISPLAY="+startDisplay(t), "WAYLAND_DISPLAY=",
+		"DBUS_SESSION_BUS_ADDRESS="+bus, "HOME="+home, "XDG_CONFIG_HOME="+home, "XDG_CACHE_HOME="+home, "LANG=en_US.UTF-8")
+	w.cmd.Stderr = w.errs
+	out, err := w.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.stdin, err = w.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		defer close(w.lines)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			w.lines <- s.Text()
+		}
+	}()
+	t.Cleanup(func() {
+		<-read // the program has ended, or its context has killed it
+		if w.cmd.ProcessState == nil {
+			_ = w.cmd.Wait()
+		}
+		if t.Failed() {
+			t.Logf("the program said:\n%s", w.errs)
+		}
+	})
+	return w
+}
+
+// expect waits for the next command.
+func (w *window) expect(ctx context.Context, t *testing.T, want string) {
+	t.Helper()
+	select {
+	case got, ok := <-w.lines:
+		if !ok || got != want {
+			t.Fatalf("the window asked for %q, want %q", got, want)
+		}
+	case <-ctx.Done():
+		t.Fatalf("the window never asked for %q", want)
+	}
+}
+
+// ends waits for the program's end.
+func (w *window) ends(ctx context.Context, t *testing.T) {
+	t.Helper()
+	select {
+	case line, ok := <-w.lines:
+		if ok {
+			t.Fatalf("the window asked for %q at its end", line)
+		}
+	case <-ctx.Done():
+		t.Fatal("the program does not end")
+	}
+	if err := w.cmd.Wait(); err != nil {
+		t.Errorf("the program ended with %v, want exit 0", err)
+	}
+}
+
+// watcher is a double of the desktop's panel.
+type watcher struct {
+	conn  *dbus.Conn
+	props *prop.Properties
+	items chan string // bus names of icons that have registered
+}
+
+// RegisterStatusNotifierItem is called by programs with an icon.
+func (w *watcher) RegisterStatusNotifierItem(service string, sender dbus.Sender) *dbus.Error {
+	w.props.SetMust(watcherName, "RegisteredStatusNotifierItems", []string{string(sender) + service})
+	w.items <- string(sender)
+	return nil
+}
+
+func dial(t *testing.T, bus string) *dbus.Conn {
+	t.Helper()
+	conn, err := dbus.Connect(bus)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() }) // the bus may be gone already
+	return conn
+}
+
+// startWatcher puts a panel on the bus.
+func startWatcher(t *testing.T, bus string) *watcher {
+	t.Helper()
+	w := &watcher{conn: dial(t, bus), items: make(chan string, 64)}
+	var err error
+	w.props, err = prop.Export(w.conn, watcherPath, prop.Map{watcherName: {
+		"IsStatusNotifierHostRegistered": {Value: true, Emit: prop.EmitTrue},
+		"RegisteredStatusNotifierItems":  {Value: []string{}, Emit: prop.EmitTrue},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.conn.Export(w, watcherPath, watcherName); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := w.conn.RequestName(watcherName, dbus.NameFlagDoNotQueue); err != nil || r != dbus.RequestNameReplyPrimaryOwner {
+		t.Fatalf("claim the watcher's name: %v, %v", r, err)
+	}
+	return w
+}
+
+// item is a tray icon as the panel sees it.
+type item struct {
+	icon, menu dbus.BusObject
+	changed    chan *dbus.Signal
+}
+
+const (
+	itemName = "org.kde.StatusNotifierItem"
+	menuName = "com.canonical.dbusmenu"
+)
+
+// waitItem waits until a program has registered its icon.
+func (w *watcher) waitItem(ctx context.Context, t *testing.T) *item {
+	t.Helper()
+	var owner string
+	select {
+	case owner = <-w.items:
+	case <-ctx.Done():
+		t.Fatal("no icon was registered")
+	}
+	i := &item{icon: w.conn.Object(owner, "/StatusNotifierItem"), changed: make(chan *dbus.Signal, 256)}
+	v, err := i.icon.GetProperty(itemName + ".Menu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path, ok := v.Value().(dbus.ObjectPath)
+	if !ok {
+		t.Fatalf("menu is at %v", v)
+	}
+	i.menu = w.conn.Object(owner, path)
+	if err := w.conn.AddMatchSignal(dbus.WithMatchSender(owner)); err != nil {
+		t.Fatal(err)
+	}
+	w.conn.Signal(i.changed)
+	return i
+}
+
+// node is one entry of a menu on the bus.
+type node struct {
+	ID    int32
+	Props map[string]dbus.Variant
+	Kids  []dbus.Variant
+}
+
+// labels reads the menu: the labels in order, and their ids.
+func (i *item) labels(ctx context.Context, t *testing.T) ([]string, map[string]int32) {
+	t.Helper()
+	var revision uint32
+	var root node
+	if err := i.menu.CallWithContext(ctx, menuName+".GetLayout", 0, int32(0), int32(-1), []string{}).Store(&revision, &root); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	ids := map[string]int32{}
+	for _, k := range root.Kids {
+		var n node
+		if err := dbus.Store([]any{k.Value()}, &n); err != nil {
+			t.Fatal(err)
+		}
+		if label, ok := n.Props["label"].Value().(string); ok && label != "" {
+			names = append(names, label)
+			ids[label] = n.ID
+		}
+	}
+	return names, ids
+}
+
+// until waits, from one signal of the icon to the next, until ready says so.
+func (i *item) until(ctx context.Context, t *testing.T, what string, ready func() bool) {
+	t.Helper()
+	for !ready() {
+		select {
+		case <-i.changed:
+		case <-ctx.Done():
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// click picks the entry with that label.
+func (i *item) click(ctx context.Context, t *testing.T, label string) {
+	t.Helper()
+	var id int32
+	i.until(ctx, t, "the entry "+label, func() (ok bool) {
+		_, ids := i.labels(ctx, t)
+		id, ok = ids[label]
+		return ok
+	})
+	if err := i.menu.CallWithContext(ctx, menuName+".Event", 0, id, "clicked", dbus.MakeVariant(""), uint32(0)).Err; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shows says whether the icon is that PNG file.
+func (i *item) shows(t *testing.T, file []byte) bool {
+	t.Helper()
+	v, err := i.icon.GetProperty(itemName + ".IconPixmap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var pixmaps []struct {
+		W, H int32
+		Pix  []byte
+	}
+	if err := v.Store(&pixmaps); err != nil {
+		t.Fatal(err)
+	}
+	img, err := png.Decode(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rgba := image.NewRGBA(img.Bounds())
+	draw.Draw(rgba, rgba.Bounds(), img, image.Point{}, draw.Src)
+	for _, p := range pixmaps {
+		if len(p.Pix) != len(rgba.Pix) {
+			continue
+		}
+		same := true
+		for px := 0; same && px < len(p.Pix); px += 4 { // ARGB there, RGBA here; edges may be rounded
+			if rgba.Pix[px+3] == 0xFF {
+				same = slices.Equal(p.Pix[px+1:px+4], rgba.Pix[px:px+3])
+			}
+		}
+		if same {
+			return true
+		}
+	}
+	return false
+}
+
+func TestTrayPauseResumeQuit(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), testTime)
+	defer cancel()
+	bus := startBus(t)
+	panel := startWatcher(t, bus)
+	w := startWindow(t, "hidden", bus)
+	icon := panel.waitItem(ctx, t)
+
+	icon.until(ctx, t, "the menu", func() bool {
+		names, _ := icon.labels(ctx, t)
+		return slices.Equal(names, []string{"Open", "Pause", "Quit"})
+	})
+	icon.until(ctx, t, "the icon of an idle worker", func() bool { return icon.shows(t, assets.TrayIdle) })
+
+	icon.click(ctx, t, "Pause")
+	w.expect(ctx, t, "pause")
+	icon.until(ctx, t, "Resume in the menu", func() bool {
+		names, _ := icon.labels(ctx, t)
+		return slices.Equal(names, []string{"Open", "Resume", "Quit"})
+	})
+	icon.until(ctx, t, "the icon of a paused worker", func() bool { return icon.shows(t, assets.TrayPaused) })
+
+	icon.click(ctx, t, "Resume")
+	w.expect(ctx, t, "resume")
+	icon.until(ctx, t, "Pause in the menu", func() bool {
+		names, _ := icon.labels(ctx, t)
+		return slices.Equal(names, []string{"Open", "Pause", "Quit"})
+	})
+	icon.click(ctx, t, "Open")
+	icon.click(ctx, t, "Quit")
+	w.expect(ctx, t, "quit")
+	w.ends(ctx, t)
+}
+
+func TestPanelThatComesLateGetsTheIcon(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), testTime)
+	defer cancel()
+	bus := startBus(t)
+	w := startWindow(t, "shown", bus)
+	waitName(ctx, t, bus, fmt.Sprintf("%s-%d-1", itemName, w.cmd.Process.Pid))
+	icon := startWatcher(t, bus).waitItem(ctx, t)
+	icon.click(ctx, t, "Quit")
+	w.expect(ctx, t, "quit")
+	w.ends(ctx, t)
+}
+
+// waitName waits until a program has claimed a name on the bus.
+func waitName(ctx context.Context, t *testing.T, bus, name string) {
+	t.Helper()
+	conn := dial(t, bus)
+	owners := make(chan *dbus.Signal, 16)
+	conn.Signal(owners)
+	if err := conn.AddMatchSignal(dbus.WithMatchInterface("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged"),
+		dbus.WithMatchArg(0, name)); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		var there bool
+		if err := conn.BusObject().CallWithContext(ctx, "org.freedesktop.DBus.NameHasOwner", 0, name).Store(&there); err != nil {
+			t.Fatal(err)
+		}
+		if there {
+			return
+		}
+		select {
+		case <-owners:
+		case <-ctx.Done():
+			t.Fatalf("nobody claimed %s", name)
+		}
+	}
+}
+
+func TestWithoutASessionBus(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), testTime)
+	defer cancel()
+	w := startWindow(t, "hidden", "unix:path="+t.TempDir()+"/none")
+	if err := w.stdin.Close(); err != nil {
+		t.Fatal(err)
+	}
+	w.expect(ctx, t, "quit")
+	w.ends(ctx, t)
+	if s := w.errs.String(); !strings.Contains(s, "no tray here") || strings.Contains(s, "panic") {
+		t.Errorf("it said:\n%s", s)
+	}
+}
+
+func TestTrayHostFollowsThePanel(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), testTime)
+	defer cancel()
+	bus := startBus(t)
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", bus)
+	host, err := openTrayHost()
+	if err != nil || !host.usable() {
+		t.Fatalf("got %v", err)
+	}
+	if host.present(ctx) {
+		t.Error("a panel on an empty bus")
+	}
+	changes := make(chan bool, 16)
+	ended := make(chan struct{})
+	watching, stop := context.WithCancel(ctx)
+	go func() {
+		defer close(ended)
+		host.watch(watching, func(present bool) { changes <- present })
+	}()
+	expect := func(want bool) {
+		t.Helper()
+		select {
+		case got := <-changes:
+			if got != want {
+				t.Fatalf("present = %v, want %v", got, want)
+			}
+		case <-ctx.Done():
+			t.Fatalf("nobody said that present = %v", want)
+		}
+	}
+	expect(false)
+	panel := startWatcher(t, bus)
+	expect(true)
+	if err := panel.conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expect(false)
+	stop()
+	<-ended
+	if err := host.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTrayHostRegistersAnUnknownIconOnce(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), testTime)
+	defer cancel()
+	bus := startBus(t)
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", bus)
+	panel := startWatcher(t, bus)
+	host, err := openTrayHost()
+	if err != nil {
+		t.Fatal(err)
+	}
+	host.ensureRegistered(ctx) // we have no icon: nothing to register
+	if n := len(panel.items); n != 0 {
+		t.Errorf("%d icons, want none", n)
+	}
+	icon := dial(t, bus)
+	name := fmt.Sprintf("%s-%d-1", itemName, os.Getpid())
+	if _, err := icon.RequestName(name, dbus.NameFlagDoNotQueue); err != nil {
+		t.Fatal(err)
+	}
+	host.ensureRegistered(ctx)
+	if n := len(panel.items); n != 1 {
+		t.Errorf("%d registrations of an unknown icon, want 1", n)
+	}
+	panel.props.SetMust(watcherName, "RegisteredStatusNotifierItems", []string{icon.Names()[0] + "/StatusNotifierItem"})
+	host.ensureRegistered(ctx)
+	if n := len(panel.items); n != 1 {
+		t.Errorf("%d registrations, the second of a known icon", n)
+	}
+	if err := host.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTrayHostWithoutABus(t *testing.T) {
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+t.TempDir()+"/none")
+	host, err := openTrayHost()
+	if err == nil || host.usable() || host.present(t.Context()) {
+		t.Errorf("got %v", err)
+	}
+	host.watch(t.Context(), func(bool) { t.Error("news from a bus that is not there") })
+	if err := host.close(); err != nil {
+		t.Error(err)
+	}
+}
