@@ -87,7 +87,7 @@ func New(cfg Config) (*Worker, error) {
 	})
 	w.runner = job.New(job.Config{
 		Engines: cfg.Router, Availability: w.availability, Outbox: w.outbox, Deliver: w.deliverer.DeliverNow,
-		Origin:    func() (string, string) { c := cfg.Store.Get(); return c.APIBaseURL, c.WorkerID },
+		Origin:    w.origin,
 		Observers: cfg.Observers, Log: cfg.Log,
 	})
 	w.registrar = registration.New(registration.Config{
@@ -279,6 +279,18 @@ func (w *Worker) credentials() (session.Credentials, error) {
 		return session.Credentials{}, errors.New("the credentials are gone from the config")
 	}
 	return session.Credentials{Base: base, WorkerID: c.WorkerID, Token: c.AuthToken.Reveal()}, nil
+}
+
+// origin says whose jobs are run now. A private studio has no lasting address:
+// its port may be taken at the next start.
+func (w *Worker) origin() (studioURL, workerID string) {
+	c := w.cfg.Store.Get()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.private {
+		return "", c.WorkerID
+	}
+	return c.APIBaseURL, c.WorkerID
 }
 
 func (w *Worker) target() (outbox.Target, bool) {
