@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
+	"runtime"
 	"time"
 
 	"fyne.io/fyne/v2"
@@ -24,10 +26,18 @@ const endTime = 5 * time.Second
 // errStuck says that something the window asked of the program did not return.
 var errStuck = errors.New("close window: a command did not end in time")
 
+// ErrNoDisplay says that there is no screen to show a window on. The program can
+// still run without one.
+var ErrNoDisplay = errors.New("no display: DISPLAY is not set")
+
 // Run shows the window and the tray, and blocks until ctx ends or the desktop
 // ends the application (a signal, the end of the desktop's session). It must be
-// called on the main goroutine, once a process.
+// called on the main goroutine, once a process. Without a screen it returns
+// [ErrNoDisplay].
 func Run(ctx context.Context, cfg ui.Config) error {
+	if runtime.GOOS == "linux" && os.Getenv("DISPLAY") == "" { // the driver would panic
+		return ErrNoDisplay
+	}
 	// In code, so that a plain go build has it: without it Fyne spends a
 	// quarter of its time on asking which goroutine it is on.
 	app.SetMetadata(fyne.AppMetadata{
@@ -58,6 +68,7 @@ func Run(ctx context.Context, cfg ui.Config) error {
 	}
 
 	var g errgroup.Group
+	over := make(chan struct{}) // closed when the application has ended
 	a.Lifecycle().SetOnStarted(func() {
 		a.Settings().SetTheme(ui.NewTheme()) // not earlier: it would stop following dark and light
 		present := host.present(ctx)
@@ -70,15 +81,24 @@ func Run(ctx context.Context, cfg ui.Config) error {
 			host.watch(ctx, func(present bool) { fyne.Do(func() { w.SetTray(present) }) })
 			return nil
 		})
-		go func() {
+		g.Go(func() error {
 			<-ctx.Done() // the watchers have it too: none of them waits for the UI any more
+			select {
+			case <-over: // the desktop has ended the application by itself
+				return nil
+			default:
+			}
+			// The driver's Quit does nothing when the loop ends at this very moment;
+			// the application's would close windows that are gone, and panic.
 			fyne.Do(func() {
 				w.Remember()
-				a.Quit()
+				a.Driver().Quit()
 			})
-		}()
+			return nil
+		})
 	})
 	a.Run()
+	close(over)
 
 	cancel()
 	ended := make(chan error, 1)

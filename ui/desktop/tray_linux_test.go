@@ -17,6 +17,7 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,7 +45,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent()) // Fyne's queue starts when its package does
 }
 
 // child is the program under test. It tells its parent each command, and quits
@@ -236,13 +237,17 @@ func (w *window) ends(ctx context.Context, t *testing.T) {
 type watcher struct {
 	conn  *dbus.Conn
 	props *prop.Properties
-	items chan string // bus names of icons that have registered
+	items chan string // bus names that have registered an icon
 }
 
 // RegisterStatusNotifierItem is called by programs with an icon.
 func (w *watcher) RegisterStatusNotifierItem(service string, sender dbus.Sender) *dbus.Error {
-	w.props.SetMust(watcherName, "RegisteredStatusNotifierItems", []string{string(sender) + service})
-	w.items <- string(sender)
+	owner := service // a name of its own
+	if strings.HasPrefix(service, "/") {
+		owner = string(sender) // a path at whoever calls
+	}
+	w.props.SetMust(watcherName, "RegisteredStatusNotifierItems", []string{owner + "/StatusNotifierItem"})
+	w.items <- owner
 	return nil
 }
 
@@ -451,6 +456,25 @@ func TestPanelThatComesLateGetsTheIcon(t *testing.T) {
 	icon.click(ctx, t, "Quit")
 	w.expect(ctx, t, "quit")
 	w.ends(ctx, t)
+}
+
+func TestASignalEndsTheWindow(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), testTime)
+	defer cancel()
+	bus := startBus(t)
+	w := startWindow(t, "shown", bus)
+	waitName(ctx, t, bus, fmt.Sprintf("%s-%d-1", itemName, w.cmd.Process.Pid))
+	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	w.ends(ctx, t)
+}
+
+func TestWithoutADisplay(t *testing.T) {
+	t.Setenv("DISPLAY", "")
+	if err := Run(t.Context(), ui.Config{}); !errors.Is(err, ErrNoDisplay) {
+		t.Errorf("got %v", err)
+	}
 }
 
 // waitName waits until a program has claimed a name on the bus.
