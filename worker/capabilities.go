@@ -75,6 +75,7 @@ func (w *Worker) showSettings() {
 	for _, kind := range engine.Kinds() {
 		if len(models[kind]) > 0 {
 			s.Serves = append(s.Serves, string(kind))
+			s.Models = append(s.Models, models[kind]...)
 		}
 	}
 	w.cfg.Observers.Settings.Set(s)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -172,22 +173,21 @@ func (r *Runner) run(ctx context.Context, w work) {
 		r.setJob("", nil)
 		r.gate.release()
 	}()
-	entry, err := r.result(ctx, w, log)
+	entry, err := r.result(ctx, w, current, log)
 	if err != nil {
 		r.fail(ctx, w, current, err, log)
 		return
 	}
 	log.Info("job dispatched", "elapsed_ms", time.Since(start).Milliseconds(), "ext", entry.Ext, "bytes", entry.Size)
-	r.record(recent(entry, time.Since(start), observe.OutcomeKept))
-	r.gate.deliver()
 	r.deliver(ctx, w, entry, log)
 }
 
 // result returns the job's stored result: from the outbox when the job was
 // finished before, else by running the engine.
-func (r *Runner) result(ctx context.Context, w work, log *slog.Logger) (e outbox.Entry, err error) {
+func (r *Runner) result(ctx context.Context, w work, current observe.CurrentJob, log *slog.Logger) (e outbox.Entry, err error) {
 	if e, ok := r.cfg.Outbox.Find(w.claim.JobID); ok {
 		log.Info("answering from the outbox", "attempt", e.Attempt)
+		r.finished(current, e.Path(), e.Ext, e.Created.Sub(e.Started))
 		return e, nil
 	}
 	draft, err := r.cfg.Outbox.Begin(w.claim.JobID, w.claim.Attempt)
@@ -201,16 +201,56 @@ func (r *Runner) result(ctx context.Context, w work, log *slog.Logger) (e outbox
 			}
 		}
 	}()
-	started := time.Now()
 	made, err := r.compute(ctx, w, draft.Dir())
 	if err != nil {
 		return e, err
 	}
+	// From the commit on the result may be delivered, and the next job offered,
+	// before we get to say anything about this one.
+	r.finished(current, filepath.Join(draft.Dir(), made.File), made.Ext, time.Since(current.Started))
 	studio, worker := r.cfg.Origin()
-	return draft.Commit(outbox.Result{
+	e, err = draft.Commit(outbox.Result{
 		File: made.File, Kind: string(w.claim.Task.Kind), Ext: made.Ext, Model: w.claim.Model,
-		Prompt: w.claim.Task.Prompt(), StudioURL: studio, WorkerID: worker, Started: started,
+		Prompt: w.claim.Task.Prompt(), StudioURL: studio, WorkerID: worker, Started: current.Started,
 	})
+	if err != nil {
+		return e, err
+	}
+	r.update(e.JobID, func(job observe.RecentJob) observe.RecentJob {
+		job.ResultPath = e.Path()
+		return job
+	})
+	return e, nil
+}
+
+// finished records a job whose result is about to wait for the studio, and
+// lets an offer of the next job wait for that.
+func (r *Runner) finished(job observe.CurrentJob, path, ext string, took time.Duration) {
+	r.gate.deliver()
+	row := observe.RecentJob{
+		ID: job.ID, Kind: job.Kind, Model: job.Model, Preview: job.Preview, Started: job.Started, Duration: took,
+		Outcome: observe.OutcomeKept, ResultExt: ext, Thumbnail: picture(job.Kind, path),
+	}
+	r.cfg.Observers.RecentJobs.Add(row)
+}
+
+// update changes the row of a job that waits for the studio, if there is one.
+func (r *Runner) update(jobID string, change func(observe.RecentJob) observe.RecentJob) bool {
+	waits := func(job observe.RecentJob) bool { return job.ID == jobID && job.Outcome == observe.OutcomeKept }
+	return r.cfg.Observers.RecentJobs.Update(waits, change)
+}
+
+// picture makes the thumbnail of a result; what is no picture, or cannot be
+// read, just has none.
+func picture(kind, path string) []byte {
+	if kind != string(protocol.KindImage) && kind != string(protocol.KindVideo) {
+		return nil
+	}
+	small, err := thumbnail(path)
+	if err != nil {
+		return nil
+	}
+	return small
 }
 
 // compute runs the engine and tells everyone how far it is.
@@ -315,43 +355,27 @@ func (r *Runner) Acknowledged(jobID string) {
 
 // Delivered records that the studio has a result, which now lies at path.
 func (r *Runner) Delivered(e outbox.Entry, path string) {
-	r.cfg.Log.Info("result delivered", "job_id", e.JobID, "bytes", e.Size)
-	same := func(job observe.RecentJob) bool { return job.ID == e.JobID }
-	known := r.cfg.Observers.RecentJobs.Update(same, func(job observe.RecentJob) observe.RecentJob {
+	known := r.update(e.JobID, func(job observe.RecentJob) observe.RecentJob {
 		job.Outcome, job.ResultPath, job.Error = observe.OutcomeCompleted, path, ""
 		return job
 	})
-	if !known { // finished by an earlier process
-		job := recent(e, e.Created.Sub(e.Started), observe.OutcomeCompleted)
-		job.ResultPath = path
-		r.record(job)
+	if known {
+		return
 	}
+	r.cfg.Observers.RecentJobs.Add(observe.RecentJob{ // finished by an earlier process
+		ID: e.JobID, Kind: e.Kind, Model: e.Model, Preview: observe.Preview(e.Prompt), Started: e.Started,
+		Duration: e.Created.Sub(e.Started), Outcome: observe.OutcomeCompleted, ResultPath: path, ResultExt: e.Ext,
+		Thumbnail: picture(e.Kind, path),
+	})
 }
 
 // NotDelivered records why the studio did not take a result.
 func (r *Runner) NotDelivered(e outbox.Entry, reason error) {
-	r.cfg.Log.Warn("studio did not take the result", "job_id", e.JobID, "error", reason)
-	r.cfg.Observers.RecentJobs.Update(func(job observe.RecentJob) bool { return job.ID == e.JobID },
-		func(job observe.RecentJob) observe.RecentJob {
-			job.Error = reason.Error()
-			return job
-		})
+	r.update(e.JobID, func(job observe.RecentJob) observe.RecentJob {
+		job.Error = reason.Error()
+		return job
+	})
 }
-
-func recent(e outbox.Entry, took time.Duration, outcome observe.Outcome) observe.RecentJob {
-	job := observe.RecentJob{
-		ID: e.JobID, Kind: e.Kind, Model: e.Model, Preview: observe.Preview(e.Prompt), Started: e.Started, Duration: took,
-		Outcome: outcome, ResultPath: e.Path(), ResultExt: e.Ext,
-	}
-	if e.Kind == string(protocol.KindImage) || e.Kind == string(protocol.KindVideo) {
-		if small, err := thumbnail(e.Path()); err == nil { // a picture we cannot read just has none
-			job.Thumbnail = small
-		}
-	}
-	return job
-}
-
-func (r *Runner) record(job observe.RecentJob) { r.cfg.Observers.RecentJobs.Add(job) }
 
 // fail tells the studio and the person that a job failed (§8.3).
 func (r *Runner) fail(ctx context.Context, w work, job observe.CurrentJob, err error, log *slog.Logger) {
@@ -368,10 +392,16 @@ func (r *Runner) fail(ctx context.Context, w work, job observe.CurrentJob, err e
 	if err := w.link.Send(ctx, protocol.Fail{JobID: job.ID, Error: text, Retryable: retryable}); err != nil {
 		log.Error("answer was not sent", "error", err)
 	}
-	r.record(observe.RecentJob{
-		ID: job.ID, Kind: job.Kind, Model: job.Model, Preview: job.Preview, Started: job.Started,
-		Duration: time.Since(job.Started), Outcome: outcome, Error: text,
-	})
+	failed := func(row observe.RecentJob) observe.RecentJob {
+		row.Outcome, row.Error, row.ResultPath = outcome, text, ""
+		return row
+	}
+	if !r.update(job.ID, failed) { // it had no result yet
+		r.cfg.Observers.RecentJobs.Add(failed(observe.RecentJob{
+			ID: job.ID, Kind: job.Kind, Model: job.Model, Preview: job.Preview, Started: job.Started,
+			Duration: time.Since(job.Started),
+		}))
+	}
 }
 
 // oneLine is an error's whole chain in one line of bounded length.

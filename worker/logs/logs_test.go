@@ -40,7 +40,7 @@ func TestWordsOfTheWire(t *testing.T) {
 			l.Warn("session error, will reconnect", "error", "a: b", "attempt", 3, "delay_ms", 800)
 		}},
 		{"giving up after 2 attempts: refused", func(l *slog.Logger) { l.Error("giving up", "attempts", 2, "error", "refused") }},
-		{"binary upload ok bytes=3", func(l *slog.Logger) { l.Info("binary upload ok", "bytes", 3, "category", "ws") }},
+		{"binary upload ok bytes=3", func(l *slog.Logger) { l.Info("result delivered", "bytes", 3, "category", "ws") }},
 		{"two lines", func(l *slog.Logger) { l.Info("two\nlines") }},
 		{"json result sent in.a=1", func(l *slog.Logger) { l.WithGroup("in").Info("json result sent", "a", 1) }},
 		{"server welcomed ? server_time=?", func(l *slog.Logger) { l.Info("server welcomed") }},

@@ -19,6 +19,7 @@ func templates() map[string]string {
 		"rejecting offer":               "rejecting offer {job_id}: {reason}",
 		"job dispatched":                "dispatched in {elapsed_ms}ms",
 		"job failed":                    "dispatch failed: {error}",
+		"result delivered":              "binary upload ok",
 		"studio confirmed completion":   "studio confirmed completion of job {job_id}",
 		"studio confirmed failure":      "studio confirmed failure of job {job_id}",
 		"disconnected, will reconnect":  "disconnected; reconnect attempt {attempt} in {delay_ms}ms",

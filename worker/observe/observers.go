@@ -42,6 +42,7 @@ type Settings struct {
 	ConfigPath      string
 	Version         string
 	Serves          []string // task kinds this machine can serve, in wire order
+	Models          []string // models this machine can serve, as capabilities name them
 }
 
 // RegistrationState says how far the worker is with being let in (spec §6.1).

@@ -29,6 +29,7 @@ func runUnixChild(mode string, args []string) int {
 		hang()
 		return 0
 	case "orphan maker": // ends at once, so its child is nobody's
+		signal.Ignore(syscall.SIGTERM)
 		if err := respawn("held", args).Start(); err != nil {
 			return 1
 		}
