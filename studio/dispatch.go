@@ -96,11 +96,13 @@ func (h *hub) detach(ctx context.Context, s *session) {
 	}
 }
 
-// heartbeat stores what a worker says of itself, settles the claims that it
-// does or does not name, and looks for work (§3.13.4, §3.13.12).
-func (h *hub) heartbeat(ctx context.Context, s *session, beat protocol.Heartbeat) {
+// heartbeat stores what a worker says of itself (§3.13.4). What it returns
+// settles the claims that the worker does or does not name, and looks for work
+// (§3.13.12); that may take time, so the worker gets its answer before.
+func (h *hub) heartbeat(s *session, beat protocol.Heartbeat) (settle func(context.Context)) {
 	now := time.Now()
 	h.mu.Lock()
+	defer h.mu.Unlock()
 	first := !s.ready
 	s.caps, s.beat, s.busyWith, s.ready = beat.Capabilities, now, beat.CurrentJobID, true
 	if s.caps.AutoEnabled {
@@ -122,20 +124,20 @@ func (h *hub) heartbeat(ctx context.Context, s *session, beat protocol.Heartbeat
 		delete(h.orphans, s.worker)
 	}
 	named := h.jobs[beat.CurrentJobID]
-	h.mu.Unlock()
-
-	for _, o := range orphans {
-		if o.job != named {
-			h.putBack(ctx, nil, o.job, release{})
+	return func(ctx context.Context) {
+		for _, o := range orphans {
+			if o.job != named {
+				h.putBack(ctx, nil, o.job, release{})
+			}
 		}
+		switch {
+		case held != nil && held != named:
+			h.settle(ctx, s, held, lost)
+		case held == nil && named != nil:
+			h.reclaim(ctx, s, named)
+		}
+		h.kick(ctx, s)
 	}
-	switch {
-	case held != nil && held != named:
-		h.settle(ctx, s, held, lost)
-	case held == nil && named != nil:
-		h.reclaim(ctx, s, named)
-	}
-	h.kick(ctx, s)
 }
 
 // settle looks at a job that the session holds and that its heartbeat does not

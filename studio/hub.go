@@ -63,6 +63,13 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store) (*hub, error) {
 	slices.SortFunc(records, func(a, b store.Entry[store.Job]) int { return strings.Compare(a.Value.ID, b.Value.ID) })
 	folders := map[string]bool{}
 	for _, e := range records {
+		if !e.Value.State.Final() && (e.Value.Model == "" || e.Value.Source.Engine == "") { // it must never be offered (§3.13.6)
+			h.log.Error("a job has no model and fails", "job_id", e.Value.ID)
+			e.Value.State, e.Value.Error, e.Value.FinishedAt = store.Failed, "the job has no model", time.Now().UTC()
+			if e.Revision, err = st.Jobs.Update(ctx, e.Value.ID, e.Value, e.Revision); err != nil {
+				return nil, err
+			}
+		}
 		j := newJob(e.Value.ID)
 		if r := e.Value.Result; r != nil {
 			folders[r.Folder] = true
@@ -76,6 +83,9 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store) (*hub, error) {
 		case state.Claimed():
 			h.orphans[e.Value.WorkerID] = append(h.orphans[e.Value.WorkerID], &orphan{job: j})
 		}
+	}
+	if len(bad) > 0 {
+		return h, nil // a result of theirs must not be taken for a leftover
 	}
 	parts, chunks, err := st.Sweep(ctx, folders)
 	if err != nil {

@@ -199,11 +199,11 @@ func (s *session) welcome(ctx context.Context, frame protocol.WorkerFrame, authe
 func (s *session) handle(ctx context.Context, frame protocol.WorkerFrame) error {
 	switch f := frame.(type) {
 	case protocol.Heartbeat:
+		settle := s.hub.heartbeat(s, f)
 		if err := s.send(protocol.HeartbeatAck{}); err != nil {
 			s.drop()
-			return nil
 		}
-		s.hub.heartbeat(ctx, s, f)
+		settle(ctx)
 	case protocol.Accept:
 		return s.hub.accept(ctx, s, f)
 	case protocol.Reject:

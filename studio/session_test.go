@@ -1,0 +1,204 @@
+package studio
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/gorilla/websocket"
+
+	"studioworker/studio/client"
+	"studioworker/worker/protocol"
+)
+
+func TestUpgradeIsRefused(t *testing.T) {
+	f := newFarm(t, nil)
+	w := f.worker(t)
+	for name, c := range map[string]struct {
+		id, token string
+		protocols []string
+		want      int
+	}{
+		"wrong token":     {w.id, "wrong", []string{protocol.Version}, http.StatusUnauthorized},
+		"no token":        {w.id, "", []string{protocol.Version}, http.StatusUnauthorized},
+		"unknown worker":  {"wk-none", w.token, []string{protocol.Version}, http.StatusUnauthorized},
+		"no sub-protocol": {w.id, w.token, nil, http.StatusUpgradeRequired},
+	} {
+		_, resp, err := (&fake{farm: f, id: c.id}).upgrade(t, c.token, c.protocols...)
+		if err == nil || resp == nil || resp.StatusCode != c.want {
+			t.Errorf("%s: %v, %v", name, resp, err)
+		}
+	}
+	status, data := f.call(t, http.MethodGet, workers+w.id+"/connect", w.token, nil)
+	wantError(t, status, data, http.StatusUpgradeRequired, "upgrade_required")
+}
+
+func TestHelloIsChecked(t *testing.T) {
+	f := newFarm(t, nil)
+	w := f.worker(t)
+	t.Run("token", func(t *testing.T) {
+		l := w.dial(t)
+		l.send(t, protocol.Hello{AuthToken: "wrong", Capabilities: w.caps})
+		expectEnd(t, l, protocol.ErrorAuthFailed, protocol.CloseAuthFailed)
+	})
+	t.Run("order", func(t *testing.T) {
+		l := w.dial(t)
+		l.beat(t, "")
+		expectEnd(t, l, protocol.ErrorViolation, protocol.CloseViolation)
+	})
+	t.Run("shape", func(t *testing.T) {
+		l := w.dial(t)
+		if err := l.conn.WriteMessage(websocket.TextMessage, []byte(`{"type":"hello"}`)); err != nil {
+			t.Fatal(err)
+		}
+		expectEnd(t, l, protocol.ErrorViolation, protocol.CloseViolation)
+	})
+	t.Run("size", func(t *testing.T) {
+		l := w.dial(t)
+		caps := w.caps
+		caps.Username = strings.Repeat("x", protocol.MaxFrameBeforeHello)
+		l.send(t, protocol.Hello{AuthToken: w.token, Capabilities: caps})
+		expectEnd(t, l, "", protocol.CloseTooBig)
+	})
+	t.Run("twice", func(t *testing.T) {
+		l := w.connect(t, "")
+		l.send(t, protocol.Hello{AuthToken: w.token, Capabilities: w.caps})
+		expectEnd(t, l, protocol.ErrorViolation, protocol.CloseViolation)
+	})
+}
+
+func TestFramesAboutJobsOfOthers(t *testing.T) {
+	f := newFarm(t, nil)
+	holder := f.worker(t).connect(t, "")
+	job := f.submit(t, llmJob)
+	holder.take(t)
+	f.await(t, job.ID, in(client.Running))
+	w := f.worker(t)
+	for name, frame := range map[string]protocol.WorkerFrame{
+		"accept of another's job":       protocol.Accept{JobID: job.ID},
+		"completeJson of another's job": protocol.CompleteJSON{JobID: job.ID, Result: json.RawMessage(`1`)},
+		"fail of another's job":         protocol.Fail{JobID: job.ID, Error: "x"},
+		"accept of no job":              protocol.Accept{JobID: "none"},
+		"completeJson of no job":        protocol.CompleteJSON{JobID: "none", Result: json.RawMessage(`1`)},
+		"fail of no job":                protocol.Fail{JobID: "none", Error: "x"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := w.connect(t, "")
+			l.send(t, frame)
+			expectEnd(t, l, protocol.ErrorViolation, protocol.CloseViolation)
+		})
+	}
+	holder.send(t, protocol.CompleteJSON{JobID: job.ID, Result: json.RawMessage(`{"text":"x"}`)})
+	expect[protocol.CompleteAck](t, holder)
+	t.Run("completeJson of another's finished job", func(t *testing.T) {
+		l := w.connect(t, "")
+		l.send(t, protocol.CompleteJSON{JobID: job.ID, Result: json.RawMessage(`1`)})
+		expectEnd(t, l, protocol.ErrorViolation, protocol.CloseViolation)
+	})
+}
+
+func TestDamagedFrames(t *testing.T) {
+	f := newFarm(t, nil)
+	w := f.worker(t)
+	for name, c := range map[string]struct {
+		kind int
+		data string
+		ends bool
+	}{
+		"unknown type":         {websocket.TextMessage, `{"type":"dance"}`, false},
+		"field is missing":     {websocket.TextMessage, `{"type":"accept"}`, false},
+		"not JSON":             {websocket.TextMessage, `{"type":`, true},
+		"binary":               {websocket.BinaryMessage, `{"type":"readyForMore"}`, true},
+		"nothing to answer":    {websocket.TextMessage, `{"type":"readyForMore"}`, false},
+		"reject of no job":     {websocket.TextMessage, `{"type":"reject","jobId":"none","reason":"x"}`, false},
+		"progress without job": {websocket.TextMessage, `{"type":"progress","jobId":"none","step":1,"total":2}`, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := w.connect(t, "")
+			expect[protocol.HeartbeatAck](t, l)
+			if err := l.conn.WriteMessage(c.kind, []byte(c.data)); err != nil {
+				t.Fatal(err)
+			}
+			if c.ends {
+				expectEnd(t, l, protocol.ErrorViolation, protocol.CloseViolation)
+				return
+			}
+			l.beat(t, "")
+			expect[protocol.HeartbeatAck](t, l)
+		})
+	}
+}
+
+func TestNewerConnectionTakesOver(t *testing.T) {
+	f := newFarm(t, nil)
+	w := f.worker(t)
+	old := w.connect(t, "")
+	job := f.submit(t, imageJob)
+	old.take(t)
+	f.await(t, job.ID, in(client.Running))
+	current := w.connect(t, job.ID)
+	expectEnd(t, old, protocol.ErrorDuplicate, protocol.CloseDuplicate)
+	expect[protocol.HeartbeatAck](t, current)
+	w.deliver(t, job.ID, []byte("bytes"))
+	if got := f.job(t, job.ID); got.State != client.Done || got.Attempts != 1 {
+		t.Errorf("job is %+v", got)
+	}
+	next := f.submit(t, imageJob)
+	if claim := current.take(t); claim.JobID != next.ID {
+		t.Errorf("offered %s", claim.JobID)
+	}
+}
+
+func TestNewerConnectionWithoutTheJob(t *testing.T) {
+	f := newFarm(t, nil)
+	w := f.worker(t)
+	old := w.connect(t, "")
+	job := f.submit(t, imageJob)
+	old.take(t)
+	f.await(t, job.ID, in(client.Running))
+	if claim := w.connect(t, "").take(t); claim.JobID != job.ID {
+		t.Errorf("offered %s", claim.JobID)
+	}
+}
+
+func TestLogsOfAWorkerAreKept(t *testing.T) {
+	f := newFarm(t, nil)
+	w := f.worker(t)
+	l := w.connect(t, "")
+	entry := protocol.LogEntry{TS: "2026-03-02T08:15:30.120Z", Level: protocol.LevelInfo, Category: "ws", Message: "binary upload ok", JobID: "job-31"}
+	l.send(t, protocol.LogBatch{})
+	l.send(t, protocol.LogBatch{Entries: []protocol.LogEntry{entry}})
+	flood := protocol.LogBatch{}
+	for range maxLogEntries {
+		flood.Entries = append(flood.Entries, protocol.LogEntry{TS: entry.TS, Level: protocol.LevelWarn, Message: strings.Repeat("x", 2*maxLogText)})
+	}
+	l.send(t, flood)
+	l.send(t, protocol.LogBatch{Entries: []protocol.LogEntry{entry}})
+	expect[protocol.HeartbeatAck](t, l)
+	l.beat(t, "")
+	expect[protocol.HeartbeatAck](t, l)
+	_, data := f.call(t, http.MethodGet, "/api/v1/workers/"+w.id+"/logs", f.token, nil)
+	var logs struct{ Entries []protocol.LogEntry }
+	if err := json.Unmarshal(data, &logs); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(logs.Entries); n != maxLogEntries || logs.Entries[n-1] != entry || len(logs.Entries[0].Message) > maxLogText+len("…") {
+		t.Errorf("%d entries, the last %+v", n, logs.Entries[n-1])
+	}
+}
+
+func TestShutdownClosesSessions(t *testing.T) {
+	f := newFarm(t, nil)
+	w := f.worker(t)
+	l := w.connect(t, "")
+	job := f.submit(t, imageJob)
+	l.take(t)
+	f.await(t, job.ID, in(client.Running))
+	silent := w.farm.worker(t).dial(t) // never says hello
+	ended := make(chan struct{})
+	go func() { defer close(ended); f.stop() }()
+	expectEnd(t, l, "", protocol.CloseGoingAway)
+	expectEnd(t, silent, "", protocol.CloseGoingAway)
+	<-ended
+}
