@@ -66,7 +66,7 @@ func (h *host) Submit(ctx context.Context, kind, text string) error {
 	if p == nil {
 		return errors.New("only a private studio on this computer takes jobs from here")
 	}
-	job, err := makeJob(ctx, p.client, protocol.TaskKind(kind), "", strings.TrimSpace(text))
+	job, err := makeJob(ctx, p.client, protocol.TaskKind(kind), "", strings.TrimSpace(text), servedBy(h.observers.Settings.Get().Models))
 	if err != nil {
 		return err
 	}

@@ -93,8 +93,8 @@ func (c *command) demoInTerminal(ctx context.Context, once bool) error {
 	})
 	g.Go(func() error {
 		err := c.samples(ctx, h)
-		if ctx.Err() != nil {
-			return nil // stopped by the person
+		if h.observers.Availability.Get().Block == observe.BlockStopping || ctx.Err() != nil {
+			return errors.New("stopped before all sample jobs were done")
 		}
 		if once || err != nil {
 			stop()
@@ -119,7 +119,7 @@ func (c *command) samples(ctx context.Context, h *host) error {
 	}
 	var failed error
 	for i, id := range ids {
-		ended, err := follow(ctx, h.private.client, id, c.sayProgress())
+		ended, err := follow(ctx, h.private.client, id, c.sayProgress(string(kinds[i])))
 		if err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (c *command) samples(ctx context.Context, h *host) error {
 func queueSamples(ctx context.Context, h *host, kinds []protocol.TaskKind) ([]string, error) {
 	ids := make([]string, len(kinds))
 	for i, kind := range kinds {
-		job, err := makeJob(ctx, h.private.client, kind, "", sample(kind))
+		job, err := makeJob(ctx, h.private.client, kind, "", sample(kind), servedBy(h.observers.Settings.Get().Models))
 		if err != nil {
 			return nil, err
 		}

@@ -11,8 +11,8 @@ import (
 )
 
 // makeJob builds a job from what a person typed. An empty model takes the
-// studio's best for the kind.
-func makeJob(ctx context.Context, c *client.Client, kind protocol.TaskKind, model, text string) (client.Job, error) {
+// studio's best for the kind, among those that served accepts.
+func makeJob(ctx context.Context, c *client.Client, kind protocol.TaskKind, model, text string, served func(client.Model) bool) (client.Job, error) {
 	job := client.Job{Model: model, Task: protocol.Task{Kind: kind}}
 	if text == "" {
 		return job, errors.New("there is no text")
@@ -45,8 +45,18 @@ func makeJob(ctx context.Context, c *client.Client, kind protocol.TaskKind, mode
 	if err != nil {
 		return job, err
 	}
-	job.Model, err = bestModel(models, kind)
+	job.Model, err = bestModel(slices.DeleteFunc(models, func(m client.Model) bool { return !served(m) }), kind)
 	return job, err
+}
+
+// anywhere accepts every model: some worker of the studio may serve it.
+func anywhere(client.Model) bool { return true }
+
+// servedBy accepts what a worker that advertises models can serve.
+func servedBy(models []string) func(client.Model) bool {
+	return func(m client.Model) bool {
+		return slices.Contains(models, m.ID) || slices.Contains(models, string(m.Engine)+":*")
+	}
 }
 
 // bestModel prefers an engine that really computes over the synthetic one.

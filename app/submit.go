@@ -67,7 +67,7 @@ func (c *command) submit(ctx context.Context, s submission, text string) error {
 	if err != nil {
 		return usageError{err}
 	}
-	job, err := makeJob(ctx, studioClient, protocol.TaskKind(s.kind), s.model, text)
+	job, err := makeJob(ctx, studioClient, protocol.TaskKind(s.kind), s.model, text, anywhere)
 	if err != nil {
 		return err
 	}
@@ -75,8 +75,8 @@ func (c *command) submit(ctx context.Context, s submission, text string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(c.Err, "job %s with %s: queued\n", queued.ID, job.Model)
-	ended, err := follow(ctx, studioClient, queued.ID, c.sayProgress())
+	fmt.Fprintf(c.Err, "job %s with %s\n", queued.ID, job.Model)
+	ended, err := follow(ctx, studioClient, queued.ID, c.sayProgress(s.kind))
 	if err != nil {
 		return err
 	}
@@ -91,8 +91,8 @@ func (c *command) submit(ctx context.Context, s submission, text string) error {
 	return nil
 }
 
-// sayProgress prints each state and each step once.
-func (c *command) sayProgress() func(client.JobStatus) {
+// sayProgress prints each state and each step of a job once.
+func (c *command) sayProgress(label string) func(client.JobStatus) {
 	last := ""
 	return func(job client.JobStatus) {
 		line := string(job.State)
@@ -103,7 +103,7 @@ func (c *command) sayProgress() func(client.JobStatus) {
 			}
 		}
 		if line != last {
-			fmt.Fprintf(c.Err, "job %s: %s\n", job.ID, line)
+			fmt.Fprintf(c.Err, "%-10s %s\n", label, line)
 			last = line
 		}
 	}
