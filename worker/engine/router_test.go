@@ -222,11 +222,11 @@ func TestRouterCancelled(t *testing.T) {
 }
 
 func TestRouterClampsProgress(t *testing.T) {
-	loud := custom{id: "loud", run: func(_ context.Context, req engine.Request, p func(engine.Progress)) (engine.Result, error) {
+	loud := custom{id: "loud", run: func(ctx context.Context, req engine.Request, p func(engine.Progress)) (engine.Result, error) {
 		p(engine.Progress{Step: 272, Total: 100, Text: "a\r\nb  c"})
 		p(engine.Progress{Step: -1, Total: -1, Text: strings.Repeat("é", 300)})
 		p(engine.Progress{Step: 7})
-		return writes("", "r.json", "json", "{}").run(t.Context(), req, nil)
+		return writes("", "r.json", "json", "{}").run(ctx, req, nil)
 	}}
 	var got []engine.Progress
 	_, err := newRouter(t, loud).Run(t.Context(), llmJob(t, "loud"), func(p engine.Progress) { got = append(got, p) })

@@ -1,7 +1,6 @@
 package process_test
 
 import (
-	"context"
 	"os"
 	"os/exec"
 	"testing"
@@ -13,7 +12,7 @@ import (
 // Fault row 2: the worker dies while a child runs.
 func TestChildDiesWithTheWorker(t *testing.T) {
 	line := newLifeline(t)
-	host := exec.CommandContext(t.Context(), os.Args[0], line.address()) //nolint:gosec // this test binary
+	host := exec.CommandContext(t.Context(), os.Args[0], line.address())
 	host.Env = append(process.Environment(os.Environ()), childMode+"=host")
 	if err := host.Start(); err != nil {
 		t.Fatal(err)
@@ -38,7 +37,7 @@ func TestRunManyLeavesNoDescriptors(t *testing.T) {
 		return len(entries)
 	}
 	run := func() error {
-		_, err := process.Run(context.Background(), process.Config{Path: "/bin/true", WallLimit: time.Minute})
+		_, err := process.Run(t.Context(), process.Config{Path: "/bin/true", WallLimit: time.Minute})
 		return err
 	}
 	if err := run(); err != nil { // opens what the runtime keeps open
