@@ -120,7 +120,7 @@ func newRouter(log *slog.Logger) (*engine.Router, error) {
 		home = "" // no ~/.local/bin to look into then
 	}
 	return engine.NewRouter(log,
-		espeak.New(espeak.Config{Log: log, Variable: os.Getenv("STUDIO_WORKER_ESPEAK"), Home: home, Path: os.Getenv("PATH")}),
+		espeak.New(espeak.Config{Log: log, Variable: os.Getenv("STUDIO_WORKER_ESPEAK"), Home: home, Path: os.Getenv("PATH"), Environ: os.Environ()}),
 		synthetic.New())
 }
 
