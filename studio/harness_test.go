@@ -63,7 +63,7 @@ type farm struct {
 	stop     func()
 }
 
-func newFarm(t *testing.T, change func(*Config)) *farm {
+func newFarm(t testing.TB, change func(*Config)) *farm {
 	t.Helper()
 	cfg := Config{Data: t.TempDir(), Listen: "127.0.0.1:0", AutoApprove: true, Version: "1.2.3", Log: testLog(t)}
 	if change != nil {
@@ -73,7 +73,13 @@ func newFarm(t *testing.T, change func(*Config)) *farm {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
+	return runFarm(t, s)
+}
+
+// runFarm runs the studio until the test ends.
+func runFarm(t testing.TB, s *Studio) *farm {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
 	stopped := false
@@ -98,7 +104,7 @@ func newFarm(t *testing.T, change func(*Config)) *farm {
 	return f
 }
 
-func farmAt(t *testing.T, url, token string) *farm {
+func farmAt(t testing.TB, url, token string) *farm {
 	t.Helper()
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
@@ -110,13 +116,13 @@ func farmAt(t *testing.T, url, token string) *farm {
 }
 
 // testLog shows the studio's log when the test fails or is verbose.
-func testLog(t *testing.T) *slog.Logger {
+func testLog(t testing.TB) *slog.Logger {
 	t.Helper()
 	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
 // call makes a request and returns status and body.
-func (f *farm) call(t *testing.T, method, path, token string, body io.Reader, header ...string) (int, []byte) {
+func (f *farm) call(t testing.TB, method, path, token string, body io.Reader, header ...string) (int, []byte) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -144,7 +150,7 @@ func (f *farm) call(t *testing.T, method, path, token string, body io.Reader, he
 }
 
 // wantError checks an error answer.
-func wantError(t *testing.T, status int, body []byte, wantStatus int, wantCode string) {
+func wantError(t testing.TB, status int, body []byte, wantStatus int, wantCode string) {
 	t.Helper()
 	var e client.Error
 	if err := json.Unmarshal(body, &e); err != nil || status != wantStatus || e.Code != wantCode || e.Message == "" {
@@ -152,7 +158,7 @@ func wantError(t *testing.T, status int, body []byte, wantStatus int, wantCode s
 	}
 }
 
-func (f *farm) submit(t *testing.T, body string) client.Submitted {
+func (f *farm) submit(t testing.TB, body string) client.Submitted {
 	t.Helper()
 	status, data := f.call(t, http.MethodPost, "/api/v1/jobs", f.token, strings.NewReader(body))
 	var out client.Submitted
@@ -168,7 +174,7 @@ const (
 	voiceJob = `{"model":"espeak-ng","task":{"kind":"audio_tts","text":"we sail at dawn"}}`
 )
 
-func (f *farm) job(t *testing.T, id string) client.JobStatus {
+func (f *farm) job(t testing.TB, id string) client.JobStatus {
 	t.Helper()
 	status, err := f.operator.Get(t.Context(), id)
 	if err != nil {
@@ -178,7 +184,7 @@ func (f *farm) job(t *testing.T, id string) client.JobStatus {
 }
 
 // await follows the job until ok, and returns it.
-func (f *farm) await(t *testing.T, id string, ok func(client.JobStatus) bool) client.JobStatus {
+func (f *farm) await(t testing.TB, id string, ok func(client.JobStatus) bool) client.JobStatus {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -231,7 +237,7 @@ func registration(install, secret string) string {
 const workers = protocol.Prefix + "/workers/"
 
 // register asks to be let in and returns the request's id.
-func (f *farm) register(t *testing.T, install, secret string) string {
+func (f *farm) register(t testing.TB, install, secret string) string {
 	t.Helper()
 	status, data := f.call(t, http.MethodPost, workers+"register-request", "", strings.NewReader(registration(install, secret)))
 	answer, err := protocol.DecodeRegisterResponse(data)
@@ -241,7 +247,7 @@ func (f *farm) register(t *testing.T, install, secret string) string {
 	return answer.RequestID
 }
 
-func (f *farm) poll(t *testing.T, request, secret string) protocol.PollResponse {
+func (f *farm) poll(t testing.TB, request, secret string) protocol.PollResponse {
 	t.Helper()
 	status, data := f.call(t, http.MethodGet, workers+"register-requests/"+request, secret, nil)
 	answer, err := protocol.DecodePollResponse(data)
@@ -252,7 +258,7 @@ func (f *farm) poll(t *testing.T, request, secret string) protocol.PollResponse 
 }
 
 // worker returns an approved worker of a farm that approves by itself.
-func (f *farm) worker(t *testing.T) *fake {
+func (f *farm) worker(t testing.TB) *fake {
 	t.Helper()
 	answer := f.poll(t, f.register(t, newID(""), secret), secret)
 	if answer.Status != protocol.StatusApproved {
@@ -267,7 +273,7 @@ type line struct {
 	conn *websocket.Conn
 }
 
-func (w *fake) dial(t *testing.T) *line {
+func (w *fake) dial(t testing.TB) *line {
 	t.Helper()
 	conn, resp, err := w.upgrade(t, w.token, protocol.Version)
 	if err != nil {
@@ -281,7 +287,7 @@ func (w *fake) dial(t *testing.T) *line {
 	return &line{w: w, conn: conn}
 }
 
-func (w *fake) upgrade(t *testing.T, token string, protocols ...string) (*websocket.Conn, *http.Response, error) {
+func (w *fake) upgrade(t testing.TB, token string, protocols ...string) (*websocket.Conn, *http.Response, error) {
 	t.Helper()
 	base, err := protocol.ParseBase(w.farm.url)
 	if err != nil {
@@ -292,7 +298,7 @@ func (w *fake) upgrade(t *testing.T, token string, protocols ...string) (*websoc
 }
 
 // connect opens a session and sends the first heartbeat.
-func (w *fake) connect(t *testing.T, current string) *line {
+func (w *fake) connect(t testing.TB, current string) *line {
 	t.Helper()
 	l := w.dial(t)
 	l.send(t, protocol.Hello{AuthToken: w.token, Capabilities: w.caps})
@@ -304,7 +310,7 @@ func (w *fake) connect(t *testing.T, current string) *line {
 	return l
 }
 
-func (l *line) send(t *testing.T, f protocol.Frame) {
+func (l *line) send(t testing.TB, f protocol.Frame) {
 	t.Helper()
 	data, err := protocol.Encode(f)
 	if err != nil {
@@ -316,12 +322,12 @@ func (l *line) send(t *testing.T, f protocol.Frame) {
 }
 
 // beat sends a heartbeat; its answer is skipped by expect.
-func (l *line) beat(t *testing.T, current string) {
+func (l *line) beat(t testing.TB, current string) {
 	t.Helper()
 	l.send(t, protocol.Heartbeat{Capabilities: l.w.caps, CurrentJobID: current})
 }
 
-func (l *line) read(t *testing.T) (protocol.StudioFrame, error) {
+func (l *line) read(t testing.TB) (protocol.StudioFrame, error) {
 	t.Helper()
 	if err := l.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
@@ -339,7 +345,7 @@ func (l *line) read(t *testing.T) (protocol.StudioFrame, error) {
 
 // expect reads the next frame that is not a heartbeat's answer, unless that is
 // what is wanted.
-func expect[T protocol.StudioFrame](t *testing.T, l *line) T {
+func expect[T protocol.StudioFrame](t testing.TB, l *line) T {
 	t.Helper()
 	for {
 		f, err := l.read(t)
@@ -357,7 +363,7 @@ func expect[T protocol.StudioFrame](t *testing.T, l *line) T {
 
 // expectEnd reads until the studio closes and checks the error frame and the
 // close code. No code means no error frame.
-func expectEnd(t *testing.T, l *line, code protocol.ErrorCode, closing protocol.CloseCode) {
+func expectEnd(t testing.TB, l *line, code protocol.ErrorCode, closing protocol.CloseCode) {
 	t.Helper()
 	var got protocol.ErrorCode
 	for {
@@ -375,7 +381,7 @@ func expectEnd(t *testing.T, l *line, code protocol.ErrorCode, closing protocol.
 }
 
 // take accepts the next offer and says so in a heartbeat.
-func (l *line) take(t *testing.T) protocol.Claim {
+func (l *line) take(t testing.TB) protocol.Claim {
 	t.Helper()
 	claim := expect[protocol.Offer](t, l).Claim
 	l.send(t, protocol.Accept{JobID: claim.JobID})
@@ -384,7 +390,7 @@ func (l *line) take(t *testing.T) protocol.Claim {
 }
 
 // upload delivers bytes as the reference does.
-func (w *fake) upload(t *testing.T, job, ext string, data []byte, header ...string) (int, []byte) {
+func (w *fake) upload(t testing.TB, job, ext string, data []byte, header ...string) (int, []byte) {
 	t.Helper()
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
@@ -407,7 +413,7 @@ func (w *fake) upload(t *testing.T, job, ext string, data []byte, header ...stri
 		append(header, "Content-Type", form.FormDataContentType())...)
 }
 
-func (w *fake) deliver(t *testing.T, job string, data []byte) {
+func (w *fake) deliver(t testing.TB, job string, data []byte) {
 	t.Helper()
 	if status, body := w.upload(t, job, "webp", data); status != http.StatusOK {
 		t.Fatalf("complete answered %d %s", status, body)
@@ -415,7 +421,7 @@ func (w *fake) deliver(t *testing.T, job string, data []byte) {
 }
 
 // fetch reads a result as the operator.
-func (f *farm) fetch(t *testing.T, id string) ([]byte, string) {
+func (f *farm) fetch(t testing.TB, id string) ([]byte, string) {
 	t.Helper()
 	body, kind, err := f.operator.Result(t.Context(), id)
 	if err != nil {
