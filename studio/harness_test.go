@@ -63,27 +63,27 @@ type farm struct {
 	stop     func()
 }
 
-func newFarm(t testing.TB, change func(*Config)) *farm {
-	t.Helper()
-	cfg := Config{Data: t.TempDir(), Listen: "127.0.0.1:0", AutoApprove: true, Version: "1.2.3", Log: testLog(t)}
+func newFarm(tb testing.TB, change func(*Config)) *farm {
+	tb.Helper()
+	cfg := Config{Data: tb.TempDir(), Listen: "127.0.0.1:0", AutoApprove: true, Version: "1.2.3", Log: testLog(tb)}
 	if change != nil {
 		change(&cfg)
 	}
 	s, err := New(cfg)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return runFarm(t, s)
+	return runFarm(tb, s)
 }
 
 // runFarm runs the studio until the test ends.
-func runFarm(t testing.TB, s *Studio) *farm {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+func runFarm(tb testing.TB, s *Studio) *farm {
+	tb.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx) }()
 	stopped := false
-	f := farmAt(t, s.Addr(), s.OperatorToken())
+	f := farmAt(tb, s.Addr(), s.OperatorToken())
 	f.studio = s
 	f.stop = func() {
 		if stopped {
@@ -94,41 +94,41 @@ func runFarm(t testing.TB, s *Studio) *farm {
 		select {
 		case err := <-ended:
 			if err != nil {
-				t.Errorf("Run ended with %v", err)
+				tb.Errorf("Run ended with %v", err)
 			}
 		case <-time.After(patience):
-			t.Error("Run did not end")
+			tb.Error("Run did not end")
 		}
 	}
-	t.Cleanup(f.stop)
+	tb.Cleanup(f.stop)
 	return f
 }
 
-func farmAt(t testing.TB, url, token string) *farm {
-	t.Helper()
+func farmAt(tb testing.TB, url, token string) *farm {
+	tb.Helper()
 	transport := &http.Transport{}
-	t.Cleanup(transport.CloseIdleConnections)
+	tb.Cleanup(transport.CloseIdleConnections)
 	c, err := client.New(url, token, &http.Client{Transport: transport})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return &farm{url: url, token: token, operator: c}
 }
 
 // testLog shows the studio's log when the test fails or is verbose.
-func testLog(t testing.TB) *slog.Logger {
-	t.Helper()
-	return slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
+func testLog(tb testing.TB) *slog.Logger {
+	tb.Helper()
+	return slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelInfo}))
 }
 
 // call makes a request and returns status and body.
-func (f *farm) call(t testing.TB, method, path, token string, body io.Reader, header ...string) (int, []byte) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+func (f *farm) call(tb testing.TB, method, path, token string, body io.Reader, header ...string) (int, []byte) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, f.url+path, body)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
@@ -139,31 +139,31 @@ func (f *farm) call(t testing.TB, method, path, token string, body io.Reader, he
 	transport := &http.Transport{DisableKeepAlives: true}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer resp.Body.Close()
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return resp.StatusCode, data
 }
 
 // wantError checks an error answer.
-func wantError(t testing.TB, status int, body []byte, wantStatus int, wantCode string) {
-	t.Helper()
+func wantError(tb testing.TB, status int, body []byte, wantStatus int, wantCode string) {
+	tb.Helper()
 	var e client.Error
 	if err := json.Unmarshal(body, &e); err != nil || status != wantStatus || e.Code != wantCode || e.Message == "" {
-		t.Errorf("answer %d %s, want %d with error %q and a message", status, body, wantStatus, wantCode)
+		tb.Errorf("answer %d %s, want %d with error %q and a message", status, body, wantStatus, wantCode)
 	}
 }
 
-func (f *farm) submit(t testing.TB, body string) client.Submitted {
-	t.Helper()
-	status, data := f.call(t, http.MethodPost, "/api/v1/jobs", f.token, strings.NewReader(body))
+func (f *farm) submit(tb testing.TB, body string) client.Submitted {
+	tb.Helper()
+	status, data := f.call(tb, http.MethodPost, "/api/v1/jobs", f.token, strings.NewReader(body))
 	var out client.Submitted
 	if err := json.Unmarshal(data, &out); err != nil || status != http.StatusCreated || out.ID == "" {
-		t.Fatalf("submit answered %d %s", status, data)
+		tb.Fatalf("submit answered %d %s", status, data)
 	}
 	return out
 }
@@ -174,30 +174,30 @@ const (
 	voiceJob = `{"model":"espeak-ng","task":{"kind":"audio_tts","text":"we sail at dawn"}}`
 )
 
-func (f *farm) job(t testing.TB, id string) client.JobStatus {
-	t.Helper()
-	status, err := f.operator.Get(t.Context(), id)
+func (f *farm) job(tb testing.TB, id string) client.JobStatus {
+	tb.Helper()
+	status, err := f.operator.Get(tb.Context(), id)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return status
 }
 
 // await follows the job until ok, and returns it.
-func (f *farm) await(t testing.TB, id string, ok func(client.JobStatus) bool) client.JobStatus {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+func (f *farm) await(tb testing.TB, id string, ok func(client.JobStatus) bool) client.JobStatus {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), patience)
 	defer cancel()
 	var last client.JobStatus
 	for event, err := range f.operator.Events(ctx, id) {
 		if err != nil {
-			t.Fatalf("job %s, last %+v: %v", id, last, err)
+			tb.Fatalf("job %s, last %+v: %v", id, last, err)
 		}
 		if last = event.Job; ok(last) {
 			return last
 		}
 	}
-	t.Fatalf("job %s ended as %+v", id, last)
+	tb.Fatalf("job %s ended as %+v", id, last)
 	return last
 }
 
@@ -237,34 +237,42 @@ func registration(install, secret string) string {
 const workers = protocol.Prefix + "/workers/"
 
 // register asks to be let in and returns the request's id.
-func (f *farm) register(t testing.TB, install, secret string) string {
-	t.Helper()
-	status, data := f.call(t, http.MethodPost, workers+"register-request", "", strings.NewReader(registration(install, secret)))
+func (f *farm) register(tb testing.TB, install, secret string) string {
+	tb.Helper()
+	status, data := f.call(tb, http.MethodPost, workers+"register-request", "", strings.NewReader(registration(install, secret)))
 	answer, err := protocol.DecodeRegisterResponse(data)
 	if err != nil || status != http.StatusCreated {
-		t.Fatalf("register-request answered %d %s", status, data)
+		tb.Fatalf("register-request answered %d %s", status, data)
 	}
 	return answer.RequestID
 }
 
-func (f *farm) poll(t testing.TB, request, secret string) protocol.PollResponse {
-	t.Helper()
-	status, data := f.call(t, http.MethodGet, workers+"register-requests/"+request, secret, nil)
+func (f *farm) poll(tb testing.TB, request, secret string) protocol.PollResponse {
+	tb.Helper()
+	status, data := f.call(tb, http.MethodGet, workers+"register-requests/"+request, secret, nil)
 	answer, err := protocol.DecodePollResponse(data)
 	if err != nil || status != http.StatusOK {
-		t.Fatalf("poll answered %d %s", status, data)
+		tb.Fatalf("poll answered %d %s", status, data)
 	}
 	return answer
 }
 
 // worker returns an approved worker of a farm that approves by itself.
-func (f *farm) worker(t testing.TB) *fake {
-	t.Helper()
-	answer := f.poll(t, f.register(t, newID(""), secret), secret)
+func (f *farm) worker(tb testing.TB) *fake {
+	tb.Helper()
+	answer := f.poll(tb, f.register(tb, newID(""), secret), secret)
 	if answer.Status != protocol.StatusApproved {
-		t.Fatalf("poll says %q", answer.Status)
+		tb.Fatalf("poll says %q", answer.Status)
 	}
 	return &fake{farm: f, id: answer.WorkerID, token: answer.AuthToken, caps: capabilities()}
+}
+
+// hangUp cuts the connection without a word.
+func (l *line) hangUp(tb testing.TB) {
+	tb.Helper()
+	if err := l.conn.Close(); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // line is one session of a fake worker.
@@ -273,62 +281,77 @@ type line struct {
 	conn *websocket.Conn
 }
 
-func (w *fake) dial(t testing.TB) *line {
-	t.Helper()
-	conn, resp, err := w.upgrade(t, w.token, protocol.Version)
+func (w *fake) dial(tb testing.TB) *line {
+	tb.Helper()
+	conn, resp, err := w.upgrade(tb, w.token, protocol.Version)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	resp.Body.Close()
 	if conn.Subprotocol() != protocol.Version {
-		t.Errorf("sub-protocol %q", conn.Subprotocol())
+		tb.Errorf("sub-protocol %q", conn.Subprotocol())
 	}
-	t.Cleanup(func() { conn.Close() })
+	tb.Cleanup(func() { _ = conn.Close() }) // it may be closed already
 	return &line{w: w, conn: conn}
 }
 
-func (w *fake) upgrade(t testing.TB, token string, protocols ...string) (*websocket.Conn, *http.Response, error) {
-	t.Helper()
+func (w *fake) upgrade(tb testing.TB, token string, protocols ...string) (*websocket.Conn, *http.Response, error) {
+	tb.Helper()
 	base, err := protocol.ParseBase(w.farm.url)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	dialer := websocket.Dialer{Subprotocols: protocols, HandshakeTimeout: patience}
-	return dialer.DialContext(t.Context(), base.ConnectURL(w.id), http.Header{"Authorization": {"Bearer " + token}})
+	return dialer.DialContext(tb.Context(), base.ConnectURL(w.id), http.Header{"Authorization": {"Bearer " + token}})
+}
+
+// upgradeStatus returns the status that an upgrade is refused with, 101 when it
+// is not.
+func (w *fake) upgradeStatus(tb testing.TB, token string, protocols ...string) int {
+	tb.Helper()
+	conn, resp, err := w.upgrade(tb, token, protocols...)
+	if resp == nil {
+		tb.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err == nil {
+		tb.Cleanup(func() { _ = conn.Close() }) // it may be closed already
+	}
+	return resp.StatusCode
 }
 
 // connect opens a session and sends the first heartbeat.
-func (w *fake) connect(t testing.TB, current string) *line {
-	t.Helper()
-	l := w.dial(t)
-	l.send(t, protocol.Hello{AuthToken: w.token, Capabilities: w.caps})
-	welcome := expect[protocol.Welcome](t, l)
+func (w *fake) connect(tb testing.TB, current string) *line {
+	tb.Helper()
+	l := w.dial(tb)
+	l.send(tb, protocol.Hello{AuthToken: w.token, Capabilities: w.caps})
+	welcome := expect[protocol.Welcome](tb, l)
 	if welcome.WorkerID != w.id || len(welcome.Features) != 2 {
-		t.Errorf("welcome is %+v", welcome)
+		tb.Errorf("welcome is %+v", welcome)
 	}
-	l.beat(t, current)
+	l.beat(tb, current)
 	return l
 }
 
-func (l *line) send(t testing.TB, f protocol.Frame) {
-	t.Helper()
+func (l *line) send(tb testing.TB, f protocol.Frame) {
+	tb.Helper()
 	data, err := protocol.Encode(f)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := l.conn.WriteMessage(websocket.TextMessage, data); err != nil {
-		t.Fatalf("send %s: %v", f.Type(), err)
+		tb.Fatalf("send %s: %v", f.Type(), err)
 	}
 }
 
 // beat sends a heartbeat; its answer is skipped by expect.
-func (l *line) beat(t testing.TB, current string) {
-	t.Helper()
-	l.send(t, protocol.Heartbeat{Capabilities: l.w.caps, CurrentJobID: current})
+func (l *line) beat(tb testing.TB, current string) {
+	tb.Helper()
+	l.send(tb, protocol.Heartbeat{Capabilities: l.w.caps, CurrentJobID: current})
 }
 
-func (l *line) read(t testing.TB) (protocol.StudioFrame, error) {
-	t.Helper()
+func (l *line) read(tb testing.TB) (protocol.StudioFrame, error) {
+	tb.Helper()
 	if err := l.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
 		return nil, err
 	}
@@ -338,39 +361,39 @@ func (l *line) read(t testing.TB) (protocol.StudioFrame, error) {
 	}
 	f, err := protocol.DecodeStudioFrame(data)
 	if err != nil {
-		t.Fatalf("frame %s: %v", data, err)
+		tb.Fatalf("frame %s: %v", data, err)
 	}
 	return f, nil
 }
 
 // expect reads the next frame that is not a heartbeat's answer, unless that is
 // what is wanted.
-func expect[T protocol.StudioFrame](t testing.TB, l *line) T {
-	t.Helper()
+func expect[T protocol.StudioFrame](tb testing.TB, l *line) T {
+	tb.Helper()
 	for {
-		f, err := l.read(t)
+		f, err := l.read(tb)
 		if err != nil {
-			t.Fatalf("waiting for %T: %v", *new(T), err)
+			tb.Fatalf("waiting for %T: %v", *new(T), err)
 		}
 		if want, ok := f.(T); ok {
 			return want
 		}
 		if _, ok := f.(protocol.HeartbeatAck); !ok {
-			t.Fatalf("got %+v, want %T", f, *new(T))
+			tb.Fatalf("got %+v, want %T", f, *new(T))
 		}
 	}
 }
 
 // expectEnd reads until the studio closes and checks the error frame and the
 // close code. No code means no error frame.
-func expectEnd(t testing.TB, l *line, code protocol.ErrorCode, closing protocol.CloseCode) {
-	t.Helper()
+func expectEnd(tb testing.TB, l *line, code protocol.ErrorCode, closing protocol.CloseCode) {
+	tb.Helper()
 	var got protocol.ErrorCode
 	for {
-		f, err := l.read(t)
+		f, err := l.read(tb)
 		if err != nil {
 			if !websocket.IsCloseError(err, int(closing)) || got != code {
-				t.Fatalf("session ended with error %q and %v, want %q and %d", got, err, code, closing)
+				tb.Fatalf("session ended with error %q and %v, want %q and %d", got, err, code, closing)
 			}
 			return
 		}
@@ -381,56 +404,56 @@ func expectEnd(t testing.TB, l *line, code protocol.ErrorCode, closing protocol.
 }
 
 // take accepts the next offer and says so in a heartbeat.
-func (l *line) take(t testing.TB) protocol.Claim {
-	t.Helper()
-	claim := expect[protocol.Offer](t, l).Claim
-	l.send(t, protocol.Accept{JobID: claim.JobID})
-	l.beat(t, claim.JobID)
+func (l *line) take(tb testing.TB) protocol.Claim {
+	tb.Helper()
+	claim := expect[protocol.Offer](tb, l).Claim
+	l.send(tb, protocol.Accept{JobID: claim.JobID})
+	l.beat(tb, claim.JobID)
 	return claim
 }
 
 // upload delivers bytes as the reference does.
-func (w *fake) upload(t testing.TB, job, ext string, data []byte, header ...string) (int, []byte) {
-	t.Helper()
+func (w *fake) upload(tb testing.TB, job, ext string, data []byte, header ...string) (int, []byte) {
+	tb.Helper()
 	var body bytes.Buffer
 	form := multipart.NewWriter(&body)
 	for name, value := range map[string]string{protocol.PartPrompt: "a lighthouse in fog", protocol.PartExt: ext} {
 		if err := form.WriteField(name, value); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	part, err := form.CreateFormFile(protocol.PartFile, job+"."+ext)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if _, err := part.Write(data); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := form.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	return w.farm.call(t, http.MethodPost, workers+w.id+"/jobs/"+job+"/complete", w.token, &body,
+	return w.farm.call(tb, http.MethodPost, workers+w.id+"/jobs/"+job+"/complete", w.token, &body,
 		append(header, "Content-Type", form.FormDataContentType())...)
 }
 
-func (w *fake) deliver(t testing.TB, job string, data []byte) {
-	t.Helper()
-	if status, body := w.upload(t, job, "webp", data); status != http.StatusOK {
-		t.Fatalf("complete answered %d %s", status, body)
+func (w *fake) deliver(tb testing.TB, job string, data []byte) {
+	tb.Helper()
+	if status, body := w.upload(tb, job, "webp", data); status != http.StatusOK {
+		tb.Fatalf("complete answered %d %s", status, body)
 	}
 }
 
 // fetch reads a result as the operator.
-func (f *farm) fetch(t testing.TB, id string) ([]byte, string) {
-	t.Helper()
-	body, kind, err := f.operator.Result(t.Context(), id)
+func (f *farm) fetch(tb testing.TB, id string) ([]byte, string) {
+	tb.Helper()
+	body, kind, err := f.operator.Result(tb.Context(), id)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer body.Close()
 	data, err := io.ReadAll(body)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return data, kind
 }

@@ -277,7 +277,7 @@ func TestLostConnection(t *testing.T) {
 		if got := f.await(t, job.ID, in(client.Running)); got.Attempts != attempt+1 {
 			t.Errorf("attempt %d is counted as %d", attempt+1, got.Attempts)
 		}
-		l.conn.Close()
+		l.hangUp(t)
 		if attempt < 2 {
 			f.await(t, job.ID, in(client.Queued))
 		}
@@ -294,7 +294,7 @@ func TestWorkerComesBackWithItsJob(t *testing.T) {
 	job := f.submit(t, llmJob)
 	l.take(t)
 	f.await(t, job.ID, in(client.Running))
-	l.conn.Close()
+	l.hangUp(t)
 	f.await(t, job.ID, in(client.Queued))
 	w.caps.AutoEnabled = false // it does not matter for the job it has
 	l = w.connect(t, job.ID)
@@ -312,7 +312,7 @@ func TestLateUploadOfAnUnfinishedJob(t *testing.T) {
 	job := f.submit(t, imageJob)
 	l.take(t)
 	f.await(t, job.ID, in(client.Running))
-	l.conn.Close()
+	l.hangUp(t)
 	f.await(t, job.ID, in(client.Queued))
 	o := other.connect(t, "")
 	o.take(t)

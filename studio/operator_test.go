@@ -171,7 +171,7 @@ func TestHugeBodies(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer conn.Close()
+			defer func() { _ = conn.Close() }() // it is closed below, unless the test failed before
 			length := "Transfer-Encoding: chunked\r\n"
 			if known {
 				length = fmt.Sprintf("Content-Length: %d\r\n", huge)
@@ -209,7 +209,9 @@ func TestHugeBodies(t *testing.T) {
 			if err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 413 ") {
 				t.Errorf("answer %q, %v", answer[:n], err)
 			}
-			conn.Close()
+			if err := conn.Close(); err != nil {
+				t.Error(err)
+			}
 			if n := <-written; n >= huge {
 				t.Error("the studio took the whole body")
 			}

@@ -46,8 +46,8 @@ func TestRegistrationUntilApproved(t *testing.T) {
 		t.Errorf("polls say %q and %q with the same token: %t", first.WorkerID, second.WorkerID, first.AuthToken == second.AuthToken)
 	}
 	w := &fake{farm: f, id: second.WorkerID, token: first.AuthToken, caps: capabilities()}
-	if _, resp, err := w.upgrade(t, first.AuthToken, protocol.Version); err == nil || resp.StatusCode != http.StatusUnauthorized {
-		t.Errorf("the token of an earlier poll still works: %v", err)
+	if got := w.upgradeStatus(t, first.AuthToken, protocol.Version); got != http.StatusUnauthorized {
+		t.Errorf("the token of an earlier poll is answered %d", got)
 	}
 	w.token = second.AuthToken
 	w.connect(t, "")
@@ -155,7 +155,7 @@ func TestOnlyLoopbackApprovesItself(t *testing.T) {
 		{"127.0.0.1:4711", "Forwarded", false},
 		{"not an address", "", false},
 	} {
-		r := httptest.NewRequest(http.MethodPost, "/", nil)
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", nil)
 		r.RemoteAddr = c.remote
 		if c.header != "" {
 			r.Header.Set(c.header, "203.0.113.9")

@@ -5,6 +5,7 @@ import (
 	"io"
 	"mime/multipart"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -95,12 +96,7 @@ func (s *Studio) connect(w http.ResponseWriter, r *http.Request) {
 }
 
 func hasProtocol(r *http.Request) bool {
-	for _, p := range websocket.Subprotocols(r) {
-		if p == protocol.Version {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(websocket.Subprotocols(r), protocol.Version)
 }
 
 func newUpgrader() *websocket.Upgrader {
@@ -136,14 +132,14 @@ func (s *Studio) complete(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.hub.uploading(j, 1)
-	result, refusal, err := s.receive(w, r, j)
+	result, err := s.receive(w, r, j)
 	s.hub.uploading(j, -1)
-	switch {
-	case refusal != nil:
-		w.Header().Set("Connection", "close")
-		writeError(w, refusal.status, refusal.code, refusal.message)
+	if why, ok := errors.AsType[*refusal](err); ok {
+		w.Header().Set("Connection", "close") // the rest of the body is not read
+		writeError(w, why.status, why.code, why.message)
 		return
-	case err != nil:
+	}
+	if err != nil {
 		s.internal(w, err)
 		return
 	}
@@ -193,75 +189,82 @@ type refusal struct {
 	code, message string
 }
 
-func bad(message string) *refusal { return &refusal{http.StatusBadRequest, "bad_request", message} }
+func (r *refusal) Error() string { return r.message }
 
-// receive reads the multipart body into the store. Parts may come in any order.
-func (s *Studio) receive(w http.ResponseWriter, r *http.Request, j *job) (store.Result, *refusal, error) {
+func bad(message string) error { return &refusal{http.StatusBadRequest, "bad_request", message} }
+
+// upload is a result on its way in.
+type upload struct {
+	result store.Result
+	stored bool // the store has the bytes
+}
+
+// receive reads the multipart body into the store. What was stored before the
+// body turned out bad is removed at once.
+func (s *Studio) receive(w http.ResponseWriter, r *http.Request, j *job) (store.Result, error) {
+	var up upload
+	err := s.readForm(w, r, j, &up)
+	if err != nil && up.stored {
+		if err := s.store.Discard(r.Context(), up.result); err != nil {
+			s.cfg.Log.Warn("a leftover result could not be removed", "job_id", j.id, "error", err)
+		}
+	}
+	return up.result, err
+}
+
+// readForm reads the parts of the body, in any order.
+func (s *Studio) readForm(w http.ResponseWriter, r *http.Request, j *job, up *upload) error {
 	r.Body = &patient{r: http.MaxBytesReader(w, r.Body, s.cfg.MaxResult+overhead), control: http.NewResponseController(w)}
 	form, err := r.MultipartReader()
 	if err != nil {
-		return store.Result{}, bad("the body is not multipart/form-data"), nil
+		return bad("the body cannot be read: " + err.Error())
 	}
-	var result store.Result
-	var ext string
-	stored := false
-	// What was stored before the body turned out bad is removed at once.
-	refuse := func(why *refusal, err error) (store.Result, *refusal, error) {
-		if stored {
-			err = errors.Join(err, s.store.Discard(r.Context(), result))
-		}
-		if err != nil && why != nil {
-			s.cfg.Log.Warn("a leftover result could not be removed", "job_id", j.id, "error", err)
-			err = nil
-		}
-		return store.Result{}, why, err
-	}
+	ext := ""
 	for range maxParts {
 		part, err := form.NextPart()
 		if errors.Is(err, io.EOF) {
-			if !stored {
-				return refuse(bad("the body has no part "+protocol.PartFile), nil)
+			if !up.stored {
+				return bad("the body has no part " + protocol.PartFile)
 			}
-			result.Ext, result.ContentType = ext, protocol.ContentType(ext)
-			return result, nil, nil
+			up.result.Ext, up.result.ContentType = ext, protocol.ContentType(ext)
+			return nil
 		}
 		if err != nil {
-			return refuse(s.broken(err), nil)
+			return s.broken(err)
 		}
 		switch part.FormName() {
 		case protocol.PartFile:
-			if stored {
-				return refuse(bad("the body has two parts "+protocol.PartFile), nil)
+			if up.stored {
+				return bad("the body has two parts " + protocol.PartFile)
 			}
 			in := &noted{r: part}
-			result, err = s.store.Put(r.Context(), folder(j.now()), r.ContentLength, in)
-			if err != nil {
-				if in.err != nil { // the sender's fault, not the store's
-					return refuse(s.broken(in.err), nil)
-				}
-				return refuse(nil, err)
+			up.result, err = s.store.Put(r.Context(), folder(j.now()), r.ContentLength, in)
+			if err != nil && in.err != nil { // the sender's fault, not the store's
+				return s.broken(in.err)
 			}
-			if stored = true; result.Bytes == 0 {
-				return refuse(bad("the result is empty"), nil)
+			if err != nil {
+				return err
+			}
+			if up.stored = true; up.result.Bytes == 0 {
+				return bad("the result is empty")
 			}
 		case protocol.PartExt:
-			text, why := s.text(part)
-			if why != nil {
-				return refuse(why, nil)
+			if ext, err = s.text(part); err != nil {
+				return err
 			}
-			if ext = text; !validExt(ext) {
-				return refuse(bad("the part ext is not a file extension"), nil)
+			if !validExt(ext) {
+				return bad("the part ext is not a file extension")
 			}
 		default: // the prompt, and what later workers may add
-			if _, why := s.text(part); why != nil {
-				return refuse(why, nil)
+			if _, err := s.text(part); err != nil {
+				return err
 			}
 		}
 	}
-	return refuse(bad("the body has too many parts"), nil)
+	return bad("the body has too many parts")
 }
 
-func (s *Studio) text(part *multipart.Part) (string, *refusal) {
+func (s *Studio) text(part *multipart.Part) (string, error) {
 	data, err := io.ReadAll(io.LimitReader(part, maxTextPart+1))
 	if err != nil {
 		return "", s.broken(err)
@@ -273,7 +276,7 @@ func (s *Studio) text(part *multipart.Part) (string, *refusal) {
 }
 
 // broken explains a body that could not be read to its end.
-func (s *Studio) broken(err error) *refusal {
+func (s *Studio) broken(err error) error {
 	if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
 		return &refusal{http.StatusRequestEntityTooLarge, "too_large", "the result is larger than " + size(s.cfg.MaxResult)}
 	}

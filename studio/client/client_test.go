@@ -34,8 +34,14 @@ func studio(t *testing.T, pattern string, answer http.HandlerFunc) *Client {
 
 func TestNewRefuses(t *testing.T) {
 	for _, c := range []struct{ base, token string }{
-		{"", "t"}, {"localhost:9790", "t"}, {"ftp://h.example", "t"}, {"http://", "t"}, {"http://h.example\x7f", "t"},
-		{"http://h.example", ""}, {"http://h.example", " \n"}, {"http://h.example", "a\nb"},
+		{"", "t"},
+		{"localhost:9790", "t"},
+		{"ftp://h.example", "t"},
+		{"http://", "t"},
+		{"http://h.example\x7f", "t"},
+		{"http://h.example", ""},
+		{"http://h.example", " \n"},
+		{"http://h.example", "a\nb"},
 	} {
 		if _, err := New(c.base, c.token, nil); err == nil {
 			t.Errorf("New(%q, %q) is fine", c.base, c.token)
