@@ -418,16 +418,16 @@ func (h *hub) fail(ctx context.Context, s *session, f protocol.Fail) error {
 	if j.holder == s {
 		j.holder = nil
 	}
-	j.mu.Unlock()
-	h.log.Info("a job attempt failed", "job_id", j.id, "worker_id", s.worker, "retryable", f.Retryable, "error", clip(f.Error, maxError))
+	h.enqueue(ctx, j)
 	if j.now().State.Final() {
 		h.mu.Lock()
 		h.dequeueLocked(j)
 		h.mu.Unlock()
 	}
+	j.mu.Unlock()
+	h.log.Info("a job attempt failed", "job_id", j.id, "worker_id", s.worker, "retryable", f.Retryable, "error", clip(f.Error, maxError))
 	err = s.send(protocol.FailAck{JobID: j.id})
 	h.free(s, j)
-	h.enqueue(ctx, j)
 	h.kick(ctx, s)
 	return err
 }

@@ -299,7 +299,8 @@ func (h *hub) pickSessionLocked(j *job) *session {
 	return nil
 }
 
-// enqueue puts a queued job in the queue and offers it when a worker is free.
+// enqueue puts a queued job in the queue and offers it when a worker is free;
+// with a job in another state it does nothing. The caller holds j.mu.
 func (h *hub) enqueue(ctx context.Context, j *job) {
 	h.mu.Lock()
 	if j.now().State != store.Queued {
@@ -414,9 +415,7 @@ func (h *hub) offer(ctx context.Context, s *session, j *job) {
 	})
 	if err == nil {
 		h.present(ctx, s, j)
-	}
-	j.mu.Unlock()
-	if err == nil {
+		j.mu.Unlock()
 		return
 	}
 	if !errors.Is(err, errStale) {
@@ -425,6 +424,7 @@ func (h *hub) offer(ctx context.Context, s *session, j *job) {
 	}
 	h.free(s, j)
 	h.enqueue(ctx, j)
+	j.mu.Unlock()
 	h.kick(ctx, s)
 }
 
@@ -488,16 +488,17 @@ func (h *hub) putBack(ctx context.Context, s *session, j *job, r release) {
 	if err == nil || errors.Is(err, errStale) {
 		j.holder = nil
 	}
-	j.mu.Unlock()
 	if s != nil {
 		h.free(s, j)
 	}
+	// Queued and in the queue are one to whoever looks at the job under its lock.
+	h.enqueue(ctx, j)
+	j.mu.Unlock()
 	if err != nil && !errors.Is(err, errStale) {
 		h.log.Error("a job could not be put back, trying again", "job_id", j.id, "error", err)
 		h.after(ctx, storeRetry, func(ctx context.Context) { h.putBack(ctx, s, j, r) })
 		return
 	}
-	h.enqueue(ctx, j)
 	if s != nil {
 		h.kick(ctx, s)
 	}
