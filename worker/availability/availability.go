@@ -36,24 +36,37 @@ func New(slot *observe.Slot[observe.Availability], onlyWhenIdle func() bool, log
 func (c *Controller) Presence() protocol.Presence { return protocol.PresenceUnknown }
 
 // Pause stops taking jobs until Resume. A running job goes on.
-func (c *Controller) Pause() { c.set("claiming paused by operator", &c.paused, true) }
+func (c *Controller) Pause() {
+	if c.set(&c.paused, true) {
+		c.log.Info("claiming paused by operator")
+	}
+}
 
 // Resume takes jobs again.
-func (c *Controller) Resume() { c.set("claiming resumed by operator", &c.paused, false) }
+func (c *Controller) Resume() {
+	if c.set(&c.paused, false) {
+		c.log.Info("claiming resumed by operator")
+	}
+}
 
 // Stop takes no job any more: the program is about to end.
-func (c *Controller) Stop() { c.set("taking no more jobs before the end", &c.stopping, true) }
+func (c *Controller) Stop() {
+	if c.set(&c.stopping, true) {
+		c.log.Info("taking no more jobs before the end")
+	}
+}
 
-// set changes a switch; nothing is said when it stood there already (§13 #54).
-func (c *Controller) set(say string, value *bool, to bool) {
+// set changes a switch. It returns false when it stood there already: then
+// nothing is said (§13 #54).
+func (c *Controller) set(value *bool, to bool) (changed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if *value == to {
-		return
+		return false
 	}
 	*value = to
-	c.log.Info(say)
 	c.publish()
+	return true
 }
 
 func (c *Controller) publish() {

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"image"
-	_ "image/gif" // formats that engines produce
-	_ "image/jpeg"
+	_ "image/gif"  // a format that engines produce
+	_ "image/jpeg" // a format that engines produce
 	"image/png"
 	"os"
 
 	"golang.org/x/image/draw"
-	_ "golang.org/x/image/webp"
+	_ "golang.org/x/image/webp" // a format that engines produce
 )
 
 // Bounds of a thumbnail (§9) and of what is decoded for one.

@@ -66,7 +66,7 @@ func (r *Ring[T]) at(i uint64) uint64 {
 	if len(r.items) < r.limit {
 		return i
 	}
-	return (r.last + i) % uint64(r.limit) //nolint:gosec // a limit is at least 1
+	return (r.last + i) % uint64(r.limit)
 }
 
 // Update replaces the newest entry that match accepts by what change makes of

@@ -101,8 +101,7 @@ func value[T any](raw json.RawMessage, v *T) error {
 		return table(raw, to)
 	}
 	if err := json.Unmarshal(raw, v); err != nil {
-		var kind *json.UnmarshalTypeError
-		if errors.As(err, &kind) {
+		if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 			return fmt.Errorf("%s does not fit", kind.Value)
 		}
 		return err

@@ -58,6 +58,7 @@ func FuzzDecodeStudioFrame(f *testing.F) {
 }
 
 func fuzzBody[B any](f *testing.F, decode func([]byte) (B, error), seeds ...string) {
+	f.Helper()
 	for _, seed := range seeds {
 		f.Add([]byte(seed))
 	}

@@ -32,7 +32,8 @@ func dial(ctx context.Context, c Credentials) (*websocket.Conn, error) {
 		Subprotocols:     []string{protocol.Version},
 		// Compression stays off: the read limit would count compressed bytes.
 	}
-	conn, answer, err := dialer.DialContext(ctx, c.Base.ConnectURL(c.WorkerID),
+	// gorilla hands out the start of a refusal's body, which needs no closing.
+	conn, answer, err := dialer.DialContext(ctx, c.Base.ConnectURL(c.WorkerID), //nolint:bodyclose // see above
 		http.Header{"Authorization": {"Bearer " + c.Token}})
 	if err == nil {
 		conn.SetReadLimit(protocol.MaxFrame)

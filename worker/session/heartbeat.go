@@ -85,7 +85,7 @@ func (s *Session) pump(ctx context.Context) error {
 }
 
 // ship sends one batch and says whether there was any.
-func (s *Session) ship(ctx context.Context) (any bool, err error) {
+func (s *Session) ship(ctx context.Context) (shipped bool, err error) {
 	batch := s.cfg.Logs.Take()
 	if len(batch) == 0 {
 		return false, nil

@@ -87,18 +87,16 @@ func (l *Loop) Run(ctx context.Context) error {
 			return fmt.Errorf("no session after %d attempts: %w", limit, err)
 		}
 		wait = 1 + rand.N(ceiling(level)) // #nosec G404 -- spreading load needs no secret
-		message := "session error, will reconnect"
 		if errors.Is(err, errClosed) {
-			message = "disconnected, will reconnect"
-			log.Warn(message, "attempt", failures, "delay_ms", wait.Milliseconds())
+			log.Warn("disconnected, will reconnect", "attempt", failures, "delay_ms", wait.Milliseconds())
 		} else {
-			log.Warn(message, "error", err, "attempt", failures, "delay_ms", wait.Milliseconds())
+			log.Warn("session error, will reconnect", "error", err, "attempt", failures, "delay_ms", wait.Milliseconds())
 		}
 		l.set(observe.Session{State: observe.SessionReconnecting, Attempt: failures, RetryAt: at(wait), Reason: err.Error()})
 		l.wait(ctx, wait)
 	}
 	l.set(observe.Session{State: observe.SessionStopped})
-	return nil
+	return nil //nolint:nilerr // an orderly end, whatever the last session ended with
 }
 
 // verdict is the one place that decides what follows the end of a session

@@ -104,7 +104,7 @@ func (s *Session) run(ctx context.Context, token string) (up time.Duration, err 
 	reason := "session ended"
 	switch {
 	case ctx.Err() != nil:
-		s.flush()
+		s.flush() //nolint:contextcheck // ctx is over, and the last logs go out after that
 		err = nil
 	case errors.Is(err, ErrAuthFailed):
 		reason = "auth failed"
