@@ -261,8 +261,10 @@ func (w *Worker) begin() {
 	}
 }
 
-func (w *Worker) base() (protocol.Base, error) {
-	base, err := protocol.ParseBase(w.cfg.Store.Get().APIBaseURL)
+func (w *Worker) base() (protocol.Base, error) { return baseOf(w.cfg.Store.Get()) }
+
+func baseOf(c config.Config) (protocol.Base, error) {
+	base, err := protocol.ParseBase(c.APIBaseURL)
 	if err != nil {
 		return base, fmt.Errorf("api_base_url: %w", err)
 	}
@@ -270,11 +272,11 @@ func (w *Worker) base() (protocol.Base, error) {
 }
 
 func (w *Worker) credentials() (session.Credentials, error) {
-	base, err := w.base()
+	c := w.cfg.Store.Get() // once: address and token of the same studio
+	base, err := baseOf(c)
 	if err != nil {
 		return session.Credentials{}, err
 	}
-	c := w.cfg.Store.Get()
 	if !c.Registered() {
 		return session.Credentials{}, errors.New("the credentials are gone from the config")
 	}
@@ -301,19 +303,28 @@ func (w *Worker) target() (outbox.Target, bool) {
 // credentialStore keeps a registration in the config.
 type credentialStore struct{ *config.Store }
 
-func (s credentialStore) Credentials() registration.Credentials {
-	c := s.Get()
+func (s credentialStore) Credentials() registration.Credentials { return credentialsOf(s.Get()) }
+
+func credentialsOf(c config.Config) registration.Credentials {
 	return registration.Credentials{
 		InstallID: c.InstallID, Secret: c.RegistrationSecret.Reveal(), RequestID: c.RegistrationRequestID,
 		WorkerID: c.WorkerID, AuthToken: c.AuthToken.Reveal(),
 	}
 }
 
-func (s credentialStore) SaveCredentials(to registration.Credentials) error {
-	return s.Update(func(c *config.Config) {
+func (s credentialStore) ReplaceCredentials(from, to registration.Credentials) error {
+	var now registration.Credentials
+	err := s.Update(func(c *config.Config) {
+		if now = credentialsOf(*c); now != from {
+			return
+		}
 		c.InstallID, c.RegistrationSecret, c.RegistrationRequestID = to.InstallID, config.Secret(to.Secret), to.RequestID
 		c.WorkerID, c.AuthToken = to.WorkerID, config.Secret(to.AuthToken)
 	})
+	if err == nil && now != from {
+		err = errors.New("the registration was changed meanwhile")
+	}
+	return err
 }
 
 // offers lets the runner answer a session.

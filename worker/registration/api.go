@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -30,16 +31,24 @@ func (e *statusError) Error() string {
 }
 
 // call makes one HTTP call and returns the body of a success. It leaves one log
-// record: debug on success, warn on failure.
-func call(ctx context.Context, client *http.Client, log *slog.Logger, operation string, r *http.Request) ([]byte, error) {
+// record: debug on success, warn on failure. secret is what neither the record
+// nor the error may repeat, should the answer hold it; it may be empty.
+func call(ctx context.Context, client *http.Client, log *slog.Logger, operation, secret string, r *http.Request) ([]byte, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, protocol.RequestLimit, fmt.Errorf("no answer within %v", protocol.RequestLimit))
 	defer cancel()
 	start := time.Now()
 	log = log.With("operation", operation, "endpoint", r.URL.Redacted())
 	body, status, err := exchange(client, r.WithContext(ctx))
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // which says more than that the time was over
+	}
 	log = log.With("status", status, "elapsed_ms", time.Since(start).Milliseconds())
 	if err == nil && (status < 200 || status > 299) {
-		err = &statusError{operation, status, clip(body)}
+		text := string(body)
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "[redacted]")
+		}
+		err = &statusError{operation, status, clip(text)}
 	} else if err != nil {
 		err = fmt.Errorf("%s failed: %w", operation, err)
 	}
@@ -61,14 +70,26 @@ func exchange(client *http.Client, r *http.Request) (body []byte, status int, er
 	return body, answer.StatusCode, err
 }
 
-// clip keeps the part of a body that helps a person.
-func clip(body []byte) string {
+// clip keeps the part of a text from the studio that helps a person, in one
+// line.
+func clip(text string) string {
 	const shown = 300 // characters
-	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(body), "")), " ")
+	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "")), " ")
 	if cut := []rune(text); len(cut) > shown {
 		return string(cut[:shown]) + "…"
 	}
 	return text
+}
+
+// maxID bounds an id or a token, in bytes. It goes into addresses, headers and
+// the config.
+const maxID = 4096
+
+func checkID(field, value string) error {
+	if len(value) > maxID {
+		return fmt.Errorf("field %q: more than %d bytes", field, maxID)
+	}
+	return nil
 }
 
 // submit asks the studio to let this worker in (§2.3).
@@ -87,11 +108,14 @@ func (r *Registrar) submit(ctx context.Context, base protocol.Base, body protoco
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", r.cfg.UserAgent)
-	answer, err := call(ctx, r.cfg.HTTP, r.cfg.Log, "register-request", req)
+	answer, err := call(ctx, r.cfg.HTTP, r.cfg.Log, "register-request", "", req)
 	if err != nil {
 		return "", err
 	}
 	response, err := protocol.DecodeRegisterResponse(answer)
+	if err == nil {
+		err = checkID("requestId", response.RequestID)
+	}
 	if err != nil {
 		return "", fmt.Errorf("the answer is not from a studio: %w", err)
 	}
@@ -110,13 +134,17 @@ func (r *Registrar) poll(ctx context.Context, base protocol.Base, requestID, sec
 	}
 	req.Header.Set("Authorization", "Bearer "+secret)
 	req.Header.Set("User-Agent", r.cfg.UserAgent)
-	answer, err := call(ctx, r.cfg.HTTP, r.cfg.Log, "register-poll", req)
+	answer, err := call(ctx, r.cfg.HTTP, r.cfg.Log, "register-poll", secret, req)
 	if err != nil {
 		return protocol.PollResponse{}, err
 	}
 	response, err := protocol.DecodePollResponse(answer)
+	if err == nil {
+		err = errors.Join(checkID("workerId", response.WorkerID), checkID("authToken", response.AuthToken))
+	}
 	if err != nil {
 		return protocol.PollResponse{}, fmt.Errorf("the answer is not from a studio: %w", err)
 	}
+	response.Reason = clip(response.Reason)
 	return response, nil
 }

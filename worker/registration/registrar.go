@@ -49,8 +49,10 @@ type Credentials struct {
 // Store keeps the credentials on disk.
 type Store interface {
 	Credentials() Credentials
-	// SaveCredentials returns once they are durable.
-	SaveCredentials(Credentials) error
+	// ReplaceCredentials returns once to is durable. When the store does not hold
+	// from any more, it changes nothing and returns an error: the person reset the
+	// registration while the studio was asked, and its answer is void.
+	ReplaceCredentials(from, to Credentials) error
 }
 
 // Config is what a registrar needs.
@@ -106,11 +108,13 @@ func (r *Registrar) Run(ctx context.Context) error {
 
 // tick makes at most one call and moves the registration on by one step.
 func (r *Registrar) tick(ctx context.Context) (observe.Registration, error) {
+	// The address first: a change of studio drops the credentials with it, so
+	// those of one studio are never shown to another.
+	base, err := r.cfg.Base()
 	kept := r.cfg.Store.Credentials()
 	if kept.WorkerID != "" && kept.AuthToken != "" { // empty ones count as absent
 		return r.show(observe.Registration{State: observe.RegistrationApproved, WorkerID: kept.WorkerID}), nil
 	}
-	base, err := r.cfg.Base()
 	if err != nil {
 		return r.stay(err)
 	}
@@ -123,17 +127,18 @@ func (r *Registrar) tick(ctx context.Context) (observe.Registration, error) {
 // ask sends a new request. Install id and secret are on disk before, so that a
 // crash in between does not leave a request that nobody can poll.
 func (r *Registrar) ask(ctx context.Context, base protocol.Base, kept Credentials) (observe.Registration, error) {
-	if kept.RequestID != "" { // its secret is lost: the request is useless
-		kept.RequestID = ""
-	}
+	old := kept
+	kept.RequestID = "" // if there is one its secret is lost, and it is useless
 	if kept.InstallID == "" {
 		kept.InstallID = newInstallID()
 	}
 	if kept.Secret == "" {
 		kept.Secret = newSecret()
 	}
-	if err := r.cfg.Store.SaveCredentials(kept); err != nil {
-		return r.stay(fmt.Errorf("save the install id: %w", err))
+	if kept != old {
+		if err := r.cfg.Store.ReplaceCredentials(old, kept); err != nil {
+			return r.stay(fmt.Errorf("save the install id: %w", err))
+		}
 	}
 	id, err := r.submit(ctx, base, protocol.RegisterRequest{
 		InstallID: kept.InstallID, RegistrationSecretHash: hash(kept.Secret),
@@ -142,8 +147,8 @@ func (r *Registrar) ask(ctx context.Context, base protocol.Base, kept Credential
 	if err != nil {
 		return r.stay(err)
 	}
-	kept.RequestID = id
-	if err := r.cfg.Store.SaveCredentials(kept); err != nil {
+	old, kept.RequestID = kept, id
+	if err := r.cfg.Store.ReplaceCredentials(old, kept); err != nil {
 		return r.stay(fmt.Errorf("save the request id: %w", err))
 	}
 	return r.step(observe.RegistrationPristine, submitted, observe.Registration{RequestID: id, Since: time.Now()})
@@ -156,11 +161,12 @@ func (r *Registrar) look(ctx context.Context, base protocol.Base, kept Credentia
 		pending = observe.Registration{State: observe.RegistrationPending, RequestID: kept.RequestID, Since: time.Now()}
 	}
 	r.show(pending)
+	old := kept
 	answer, err := r.poll(ctx, base, kept.RequestID, kept.Secret)
 	if unknown := r.unknown(err); unknown {
 		r.cfg.Log.Warn("the studio does not know the request: asking anew", "request_id", kept.RequestID)
 		kept.RequestID, kept.Secret = "", ""
-		if err := r.cfg.Store.SaveCredentials(kept); err != nil {
+		if err := r.cfg.Store.ReplaceCredentials(old, kept); err != nil {
 			return pending, fmt.Errorf("forget the request: %w", err)
 		}
 		return r.step(observe.RegistrationPending, forgotten, observe.Registration{})
@@ -173,7 +179,7 @@ func (r *Registrar) look(ctx context.Context, base protocol.Base, kept Credentia
 		return pending, nil
 	case protocol.StatusApproved:
 		kept.WorkerID, kept.AuthToken, kept.RequestID, kept.Secret = answer.WorkerID, answer.AuthToken, "", ""
-		if err := r.cfg.Store.SaveCredentials(kept); err != nil {
+		if err := r.cfg.Store.ReplaceCredentials(old, kept); err != nil {
 			// The next poll gets a fresh token, so nothing is lost by waiting.
 			r.cfg.Log.Error("approved, but the credentials cannot be saved", "error", err)
 			return pending, fmt.Errorf("save the credentials: %w", err)
@@ -183,7 +189,7 @@ func (r *Registrar) look(ctx context.Context, base protocol.Base, kept Credentia
 	case protocol.StatusRejected:
 		kept.RequestID, kept.Secret = "", ""
 		r.cfg.Log.Error("rejected by the operator", "reason", answer.Reason)
-		if err := r.cfg.Store.SaveCredentials(kept); err != nil {
+		if err := r.cfg.Store.ReplaceCredentials(old, kept); err != nil {
 			r.cfg.Log.Error("the rejection cannot be saved", "error", err)
 		}
 		return r.step(observe.RegistrationPending, refused, observe.Registration{Reason: answer.Reason})
