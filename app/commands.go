@@ -94,7 +94,7 @@ func (c *command) registerCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			store, err := config.New(path, c.firstConfig(cmd.Context()), plainLogger(c.Err))
+			store, err := config.New(path, firstConfig(cmd.Context(), gpu.New(gpu.Config{})), plainLogger(c.Err))
 			if err != nil {
 				return err
 			}
@@ -122,11 +122,11 @@ func (c *command) registerCommand() *cobra.Command {
 	return cmd
 }
 
-// firstConfig is the config of a new install on this computer.
-func (c *command) firstConfig(ctx context.Context) config.Config {
+// firstConfig is the config of a new install on a computer with these cards.
+func firstConfig(ctx context.Context, cards *gpu.Prober) config.Config {
 	first := config.Default()
-	if cards, err := gpu.New(gpu.Config{}).List(ctx); err == nil {
-		first.VRAMThresholdGB = config.FirstThreshold(gpu.TotalVRAMGB(cards))
+	if list, err := cards.List(ctx); err == nil {
+		first.VRAMThresholdGB = config.FirstThreshold(gpu.TotalVRAMGB(list))
 	}
 	return first
 }
@@ -138,7 +138,7 @@ func (c *command) openStore(ctx context.Context) (*config.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.New(path, c.firstConfig(ctx), plainLogger(c.Err))
+	return config.New(path, firstConfig(ctx, gpu.New(gpu.Config{})), plainLogger(c.Err))
 }
 
 func (c *command) thresholdCommand() *cobra.Command {

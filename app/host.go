@@ -89,8 +89,7 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	}
 	undo = append(undo, h.instance.release)
 	cards := gpu.New(gpu.Config{Logger: h.log})
-	first := config.Default()
-	store, err := config.New(hc.path, first, h.log)
+	store, err := config.New(hc.path, firstConfig(ctx, cards), h.log)
 	if err != nil {
 		return nil, err
 	}
