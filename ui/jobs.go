@@ -294,15 +294,13 @@ func newJobDetail(th *Theme, l *loader, c Controls, copyText func(string)) *jobD
 	}
 	copyID := widget.NewButtonWithIcon("Copy", theme.ContentCopyIcon(), func() { copyText(d.job.ID) })
 	copyID.Importance = widget.LowImportance
-	d.frame = container.New(sized{h: 240}, newPanel(colorRaised, 6, false), pad(4, 4, 4, 4, d.picture))
-	d.openRow = pad(4, 0, labelInset, labelInset, row(8, normal(d.open, th)))
+	d.frame = container.New(sized{h: 220}, newPanel(colorRaised, 6, false), pad(4, 4, 4, 4, d.picture))
+	d.openRow = centred(normal(d.open, th)) // on top, where no picture can push it out of sight
 	content := stack(4,
-		d.title, d.facts,
+		container.NewBorder(nil, nil, nil, d.openRow, d.title), d.openFails, d.facts,
 		pad(0, 0, labelInset, labelInset, d.frame), d.problem,
 		d.failure, d.next,
 		d.prompt,
-		d.openRow,
-		d.openFails,
 		d.path,
 		fact("Job", d.id, copyID))
 	d.body = container.NewVScroll(pad(8, 8, 10, 12, content))
@@ -427,9 +425,8 @@ func newJobForm(th *Theme, a actions, c Controls) *jobForm {
 	}
 	f.run.OnTapped = submit
 	f.text.OnSubmitted = func(string) { submit() }
-	line := container.NewBorder(nil, nil,
-		pad(0, 0, 0, 8, container.New(sized{w: 150}, f.kind)), pad(0, 0, 8, 0, f.run), f.text)
-	f.root = pad(0, 8, 0, 0, stack(2, normal(line, th), f.note))
+	fields := line(pad(0, 0, 0, 8, container.New(sized{w: 150}, f.kind)), f.text, pad(0, 0, 8, 0, f.run))
+	f.root = pad(0, 8, 0, 0, stack(2, normal(fields, th), f.note))
 	f.root.Hide()
 	return f
 }

@@ -79,10 +79,10 @@ func newLogsPage(th *Theme, ring *observe.Ring[observe.LogEntry], copyText func(
 	p.wireLevel()
 	p.wireLine(copyText)
 
-	bar := container.NewBorder(nil, nil,
+	bar := line(
 		pad(0, 0, 0, 8, container.New(sized{w: 190}, p.level)),
-		pad(0, 0, 8, 0, row(8, container.New(sized{w: 130}, p.news), p.follow, p.copyAll)),
-		p.search)
+		p.search,
+		pad(0, 0, 8, 0, row(8, container.New(sized{w: 130}, p.news), p.follow, p.copyAll)))
 	p.line.Wrapping = fyne.TextWrapBreak
 	p.line.Selectable = true
 	selected := container.New(sized{h: 88}, newPanel(colorSurface, 8, true), pad(4, 4, 8, 8,

@@ -316,6 +316,10 @@ func TestForm(t *testing.T) {
 	if w.win.Canvas().Focused() != fyne.Focusable(f.text) {
 		t.Error("Ctrl+N does not lead to the field")
 	}
+	w.win.Canvas().FocusPrevious()
+	if w.win.Canvas().Focused() != fyne.Focusable(f.kind) {
+		t.Error("Shift+Tab does not lead from the text to the kind")
+	}
 	f.text.OnSubmitted("") // nothing typed: nothing happens
 	test.Type(f.text, "hello ")
 	c.err = errTest

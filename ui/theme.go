@@ -23,6 +23,7 @@ type palette struct {
 	text, muted, accent                 uint32
 	good, busy, bad, paused             uint32
 	inputBorder, onAccent               uint32
+	focus                               uint32 // a ring, and the ground of text
 	shadow                              uint8 // how dark, of black
 }
 
@@ -34,14 +35,14 @@ func colours(v fyne.ThemeVariant) palette {
 			background: 0xF6F7F9, surface: 0xFFFFFF, raised: 0xEEF1F5, border: 0xC9D0DB,
 			text: 0x1A1E26, muted: 0x545D6C, accent: 0x1B5BD0,
 			good: 0x0F6E4C, busy: 0x825200, bad: 0xB3201F, paused: 0x4A5876,
-			inputBorder: 0x7E8795, onAccent: 0xFFFFFF, shadow: 0x1E,
+			inputBorder: 0x7E8795, onAccent: 0xFFFFFF, focus: 0x5586EA, shadow: 0x1E,
 		}
 	}
 	return palette{
 		background: 0x14161A, surface: 0x1C1F26, raised: 0x262B35, border: 0x3A4150,
 		text: 0xE8EAF0, muted: 0xA7AFBE, accent: 0x7AB0FF,
 		good: 0x4CC79A, busy: 0xF0B84B, bad: 0xFF7B84, paused: 0x9AA7C2,
-		inputBorder: 0x7B8494, onAccent: 0x14161A, shadow: 0x66,
+		inputBorder: 0x7B8494, onAccent: 0x14161A, focus: 0x3C6AAF, shadow: 0x66,
 	}
 }
 
@@ -91,7 +92,7 @@ func (t *Theme) Color(name fyne.ThemeColorName, v fyne.ThemeVariant) color.Color
 	case theme.ColorNamePressed:
 		return alpha(p.text, 0x28)
 	case theme.ColorNameFocus:
-		return alpha(p.accent, 0xC0)
+		return rgb(p.focus)
 	case theme.ColorNameSelection:
 		return alpha(p.accent, 0x3C)
 	case theme.ColorNameScrollBar:

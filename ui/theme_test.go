@@ -45,7 +45,7 @@ func TestPaletteContrast(t *testing.T) {
 		theme.ColorNameForeground, theme.ColorNameDisabled, theme.ColorNamePlaceHolder, colorMuted, colorPaused,
 		theme.ColorNamePrimary, theme.ColorNameHyperlink, theme.ColorNameSuccess, theme.ColorNameWarning, theme.ColorNameError,
 	}
-	marks := []fyne.ThemeColorName{theme.ColorNameInputBorder, theme.ColorNameFocus, theme.ColorNameScrollBar}
+	marks := []fyne.ThemeColorName{theme.ColorNameInputBorder, theme.ColorNameScrollBar}
 	on := map[fyne.ThemeColorName]fyne.ThemeColorName{
 		theme.ColorNameForegroundOnPrimary: theme.ColorNamePrimary, theme.ColorNameForegroundOnError: theme.ColorNameError,
 		theme.ColorNameForegroundOnSuccess: theme.ColorNameSuccess, theme.ColorNameForegroundOnWarning: theme.ColorNameWarning,
@@ -69,6 +69,16 @@ func TestPaletteContrast(t *testing.T) {
 					t.Errorf("%s: text on %s on %s has %.2f, want 4.5", name, wash, ground, r)
 				}
 			}
+		}
+		// The ring stands on a page or a card, and is the ground of a focused choice.
+		focus := th.Color(theme.ColorNameFocus, v)
+		for _, ground := range []fyne.ThemeColorName{theme.ColorNameBackground, colorSurface} {
+			if r := contrast(focus, th.Color(ground, v)); r < 3 {
+				t.Errorf("%s: focus on %s has %.2f, want 3", name, ground, r)
+			}
+		}
+		if r := contrast(th.Color(theme.ColorNameForeground, v), focus); r < 4.5 {
+			t.Errorf("%s: text on focus has %.2f, want 4.5", name, r)
 		}
 		for text, ground := range on {
 			if r := contrast(th.Color(text, v), th.Color(ground, v)); r < 4.5 {

@@ -217,6 +217,12 @@ func row(gap float32, objs ...fyne.CanvasObject) *fyne.Container {
 	return container.New(layout.NewCustomPaddedHBoxLayout(gap), objs...)
 }
 
+// line gives the middle what left and right leave. Unlike Fyne's border container
+// it keeps the order in which the Tab key goes through them.
+func line(left, middle, right fyne.CanvasObject) *fyne.Container {
+	return container.New(layout.NewBorderLayout(nil, nil, left, right), left, middle, right)
+}
+
 // centred keeps its content's height and centres it in the row.
 func centred(o fyne.CanvasObject) *fyne.Container { return container.New(middle{}, o) }
 

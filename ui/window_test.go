@@ -203,11 +203,11 @@ func TestRelativeTimesMoveOn(t *testing.T) {
 	w.tabs.SelectIndex(pageJobs)
 	w.refresh(partJobs)
 	w.jobs.tick(time.Now().Add(30 * time.Second))
-	if got := w.jobs.rows[0].Facts; got != "Image · 30 s ago · 0.0 s" && got != "Image · 29 s ago · 0.0 s" {
+	if got := w.jobs.rows[0].Facts; got != "Image · 30 s ago · under 0.1 s" && got != "Image · 29 s ago · under 0.1 s" {
 		t.Errorf("facts = %q", got)
 	}
 	w.refresh(partClock)
-	if got := w.jobs.rows[0].Facts; got != "Image · just now · 0.0 s" {
+	if got := w.jobs.rows[0].Facts; got != "Image · just now · under 0.1 s" {
 		t.Errorf("facts = %q", got)
 	}
 }

@@ -44,6 +44,7 @@ func TestDurationsAndSizes(t *testing.T) {
 		{Span(49 * time.Hour), "2 days"},
 		{Elapsed(14 * time.Second), "0:14"},
 		{Elapsed(time.Hour + 2*time.Minute + 3*time.Second), "1:02:03"},
+		{Took(-time.Second), "under 0.1 s"},
 		{Took(399 * time.Millisecond), "0.3 s"},
 		{Took(9990 * time.Millisecond), "9.9 s"},
 		{Took(42 * time.Second), "42 s"},
@@ -349,10 +350,10 @@ func TestJobRowsAreNewestFirst(t *testing.T) {
 		{ID: "e", Kind: "llm"},
 	}, now)
 	want := []JobRow{
-		{"e", "llm", "Text", "Text · 0.0 s", "Unknown", ToneMuted},
-		{"d", "video", "Video", "Video · 0.0 s", "Cancelled", ToneMuted},
-		{"c", "later", "later", "later · 0.0 s", "Waiting", ToneBusy},
-		{"b", "audio_tts", "Speech", "Speech · 0.0 s", "Failed", ToneBad},
+		{"e", "llm", "Text", "Text · under 0.1 s", "Unknown", ToneMuted},
+		{"d", "video", "Video", "Video · under 0.1 s", "Cancelled", ToneMuted},
+		{"c", "later", "later", "later · under 0.1 s", "Waiting", ToneBusy},
+		{"b", "audio_tts", "Speech", "Speech · under 0.1 s", "Failed", ToneBad},
 		{"a", "image", "first line", "Image · sd · 10 s ago · 50 s", "Done", ToneGood},
 	}
 	if !slices.Equal(rows, want) {

@@ -60,9 +60,12 @@ func Elapsed(d time.Duration) string {
 	return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
 }
 
-// Took says how long something lasted: "0.4 s", "42 s", "2 min 5 s", "1 h 3 min".
+// Took says how long something lasted: "under 0.1 s", "0.4 s", "42 s",
+// "2 min 5 s", "1 h 3 min".
 func Took(d time.Duration) string {
 	switch d = max(d, 0); {
+	case d < 100*time.Millisecond:
+		return "under 0.1 s"
 	case d < 10*time.Second:
 		return fmt.Sprintf("%.1f s", d.Truncate(100*time.Millisecond).Seconds())
 	case d < time.Minute:
