@@ -18,6 +18,7 @@ import (
 const (
 	requestLimit = 30 * time.Second // to read a small request, and to write a small answer
 	transferIdle = time.Minute      // a transfer of bytes may stand still
+	maxDrain     = 256 << 10        // of a body that is refused unread
 	maxSmallBody = 64 << 10         // of a request that only carries a reason
 )
 
@@ -106,13 +107,26 @@ func (s *Studio) internal(w http.ResponseWriter, err error) {
 	writeError(w, http.StatusServiceUnavailable, "unavailable", "the studio cannot store or read this now; try again later")
 }
 
+// drain takes a small body that nobody will read, so that its sender, which
+// reads the answer only after it has sent everything, gets the answer and not a
+// reset. After a larger one the server lingers before it closes. A sender that
+// waits to be asked for its body has nothing to be taken.
+func drain(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Expect") == "" {
+		_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxDrain)) // what fails here is refused anyway
+	}
+}
+
 // readBody reads a body of at most limit bytes. A longer one is answered 413
-// and the connection is closed without reading it.
+// and the connection is closed without reading it all. The limit is hit rather
+// than foreseen: then the server lingers after its answer, so that a client that
+// is still sending reads it, and not a reset. One that waits to be asked for its
+// body is not asked.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool) {
 	var tooBig *http.MaxBytesError
 	var data []byte
 	var err error
-	if r.ContentLength > limit {
+	if r.ContentLength > limit && r.Header.Get("Expect") != "" {
 		err = &http.MaxBytesError{Limit: limit}
 	} else {
 		data, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
@@ -121,7 +135,6 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool
 	case err == nil:
 		return data, true
 	case errors.As(err, &tooBig):
-		w.Header().Set("Connection", "close")
 		writeError(w, http.StatusRequestEntityTooLarge, "too_large", "the body is larger than "+size(limit))
 	default:
 		writeError(w, http.StatusBadRequest, "bad_request", "the body could not be read")

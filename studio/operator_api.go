@@ -33,8 +33,8 @@ func (s *Studio) operator(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		got := sha256.Sum256([]byte(bearer(r)))
 		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+			drain(w, r)
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			w.Header().Set("Connection", "close") // the body is not read
 			writeError(w, http.StatusUnauthorized, "unauthorized", "the operator token is missing or wrong; it is in the file operator-token of the studio's data folder")
 			return
 		}

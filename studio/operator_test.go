@@ -217,6 +217,27 @@ func TestHugeBodies(t *testing.T) {
 			}
 		})
 	}
+	t.Run("asked first", func(t *testing.T) {
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(f.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = fmt.Fprintf(conn, "POST /api/v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", f.token, huge)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn)
+		if err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 413 ") {
+			t.Errorf("answer %q, %v", answer, err)
+		}
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("wrong token", func(t *testing.T) {
+		status, data := f.call(t, http.MethodPost, "/api/v1/jobs", "wrong", strings.NewReader(strings.Repeat("x", 200<<10)))
+		wantError(t, status, data, http.StatusUnauthorized, "unauthorized")
+	})
 	f.submit(t, imageJob) // and nothing is lost
 }
 

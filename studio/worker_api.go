@@ -27,6 +27,7 @@ const (
 // register files a request to be let in (§2.3).
 func (s *Studio) register(w http.ResponseWriter, r *http.Request, requests *limiter) {
 	if !requests.allow(remoteIP(r)) {
+		drain(w, r)
 		w.Header().Set("Retry-After", "6")
 		writeError(w, http.StatusTooManyRequests, "too_many_requests", "too many registration requests from this address")
 		return
@@ -119,23 +120,27 @@ func newUpgrader() *websocket.Upgrader {
 func (s *Studio) complete(w http.ResponseWriter, r *http.Request) {
 	worker := r.PathValue("worker")
 	if !s.people.authentic(worker, bearer(r)) {
+		drain(w, r)
 		writeError(w, http.StatusUnauthorized, "auth_failed", "the worker is unknown or its token is wrong")
 		return
 	}
 	j := s.hub.job(r.PathValue("job"))
 	if j == nil {
+		drain(w, r)
 		writeError(w, http.StatusNotFound, "not_found", "there is no such job")
 		return
 	}
 	key := clip(r.Header.Get("Idempotency-Key"), maxKey)
-	if s.finished(w, r, j, worker, key) {
+	if j.now().State.Final() {
+		drain(w, r)
+		s.finished(w, r, j, worker, key)
 		return
 	}
 	s.hub.uploading(j, 1)
 	result, err := s.receive(w, r, j)
 	s.hub.uploading(j, -1)
 	if why, ok := errors.AsType[*refusal](err); ok {
-		w.Header().Set("Connection", "close") // the rest of the body is not read
+		drain(w, r)
 		writeError(w, why.status, why.code, why.message)
 		return
 	}
@@ -147,9 +152,9 @@ func (s *Studio) complete(w http.ResponseWriter, r *http.Request) {
 		if err := s.store.Discard(r.Context(), result); err != nil {
 			s.cfg.Log.Warn("a leftover result could not be removed", "job_id", j.id, "error", err)
 		}
-		if !errors.Is(err, errFinished) {
-			s.internal(w, err)
-		} else if !s.finished(w, r, j, worker, key) {
+		if errors.Is(err, errFinished) {
+			s.finished(w, r, j, worker, key)
+		} else {
 			s.internal(w, err)
 		}
 		return
@@ -159,17 +164,13 @@ func (s *Studio) complete(w http.ResponseWriter, r *http.Request) {
 
 // finished answers for a job that has ended: the same delivery again is a
 // success, another is 409.
-func (s *Studio) finished(w http.ResponseWriter, r *http.Request, j *job, worker, key string) bool {
+func (s *Studio) finished(w http.ResponseWriter, r *http.Request, j *job, worker, key string) {
 	rec := j.now()
-	if !rec.State.Final() {
-		return false
-	}
 	if rec.State == store.Done && key != "" && rec.DeliveryKey == key && rec.WorkerID == worker {
 		s.accepted(w, r, j, worker)
 	} else {
 		writeError(w, http.StatusConflict, "conflict", "the job is "+string(rec.State)+" already")
 	}
-	return true
 }
 
 func (s *Studio) accepted(w http.ResponseWriter, r *http.Request, j *job, worker string) {
