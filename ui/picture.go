@@ -14,7 +14,7 @@ import (
 	"sync"
 
 	"golang.org/x/image/draw"
-	_ "golang.org/x/image/webp"
+	_ "golang.org/x/image/webp" // what the worker makes of an image
 )
 
 // Bounds of the pictures we decode: a file that asks for more is refused before

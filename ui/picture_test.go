@@ -27,11 +27,11 @@ func bomb(w, h uint32) []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(head))
 }
 
-func webpOf(t testing.TB, w, h int) []byte {
-	t.Helper()
+func webpOf(tb testing.TB, w, h int) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	if err := nativewebp.Encode(&b, image.NewNRGBA(image.Rect(0, 0, w, h)), nil); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b.Bytes()
 }

@@ -24,7 +24,7 @@ type palette struct {
 	good, busy, bad, paused             uint32
 	inputBorder, onAccent               uint32
 	focus                               uint32 // a ring, and the ground of text
-	shadow                              uint8 // how dark, of black
+	shadow                              uint8  // how dark, of black
 }
 
 // colours gives the palette of a variant. Text reaches 4.5:1 and marks 3:1 on

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -57,7 +58,7 @@ func TestRunFollowsTheSlots(t *testing.T) {
 		var got error
 		w.actions.start(func(context.Context) error { return errTest }, func(err error) { got = err })
 		settle()
-		if got != errTest {
+		if !errors.Is(got, errTest) {
 			t.Errorf("the action ended with %v", got)
 		}
 		close(wish)

@@ -50,7 +50,7 @@ func pictures() map[string]image.Image {
 		return p.img
 	}
 	return map[string]image.Image{
-		"tray-idle.png": tray(color.NRGBA{0x4C, 0xC7, 0x9A, 0xFF}, func(p *pen) { p.circle(12, 12, 6.5, false) }),
+		"tray-idle.png": tray(color.NRGBA{0x4C, 0xC7, 0x9A, 0xFF}, func(p *pen) { p.circle(12, 6.5, false) }),
 		"tray-busy.png": tray(color.NRGBA{0xF0, 0xB8, 0x4B, 0xFF}, func(p *pen) {
 			p.polygon(7.5, 5, 19.5, 12, 7.5, 19)
 		}),
@@ -59,12 +59,12 @@ func pictures() map[string]image.Image {
 			p.polygon(13.3, 5.5, 17.5, 5.5, 17.5, 18.5, 13.3, 18.5)
 		}),
 		"tray-disconnected.png": tray(color.NRGBA{0xA7, 0xAF, 0xBE, 0xFF}, func(p *pen) {
-			p.circle(12, 12, 7, false)
-			p.circle(12, 12, 4.4, true)
+			p.circle(12, 7, false)
+			p.circle(12, 4.4, true)
 		}),
 		"tray-attention.png": tray(color.NRGBA{0xFF, 0x7B, 0x84, 0xFF}, func(p *pen) {
 			p.polygon(9.8, 4, 14.2, 4, 13.5, 14, 10.5, 14)
-			p.circle(12, 17.8, 2.2, false)
+			p.circle(17.8, 2.2, false)
 		}),
 		"icon.png": icon(ground),
 	}
@@ -138,10 +138,13 @@ func (p *pen) rounded(x0, y0, x1, y1, r float32) {
 	p.r.ClosePath()
 }
 
-// circle traces a circle; hole reverses it, which cuts it out of the shape
-// around it.
-func (p *pen) circle(cx, cy, r float32, hole bool) {
-	const k = 0.5523 // the cubic that comes closest to a quarter of a circle
+// circle traces a circle on the middle line, cy down; hole reverses it, which
+// cuts it out of the shape around it.
+func (p *pen) circle(cy, r float32, hole bool) {
+	const (
+		cx = 12
+		k  = 0.5523 // the cubic that comes closest to a quarter of a circle
+	)
 	d := float32(1)
 	if hole {
 		d = -1

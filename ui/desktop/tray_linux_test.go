@@ -274,7 +274,7 @@ func ownRaces(said string) []string {
 	for _, report := range strings.Split(said, "WARNING: DATA RACE\n")[1:] {
 		report, _, _ = strings.Cut(report, "\n==================")
 		inTray, elsewhere := false, false
-		for _, access := range strings.Split(report, "\n\n") {
+		for access := range strings.SplitSeq(report, "\n\n") {
 			head, stack, _ := strings.Cut(strings.TrimSpace(access), "\n")
 			if !strings.HasPrefix(head, "Read at") && !strings.HasPrefix(head, "Write at") && !strings.HasPrefix(head, "Previous") {
 				continue // where a goroutine was created
