@@ -6,7 +6,6 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -25,7 +24,6 @@ var (
 // Limits of a job.
 const (
 	progressPeriod = 500 * time.Millisecond // between two progress frames
-	errorLimit     = 2000                   // characters of a fail frame's error (§8.3)
 	replyLimit     = 10 * time.Second       // to hand the studio an answer after the job was stopped
 )
 
@@ -63,9 +61,10 @@ type Runner struct {
 	gate gate
 	work chan work // room for one: only the holder of the gate sends
 
-	mu     sync.Mutex
-	cancel context.CancelCauseFunc // of the job in flight; nil = none
-	jobID  string                  // of the job in flight, from accept to outcome
+	mu      sync.Mutex
+	jobID   string                  // of the job in flight, from accept to outcome
+	cancel  context.CancelCauseFunc // of the job in flight; nil = it has not begun
+	stopped error                   // why the job in flight was stopped before it began; nil = it was not
 }
 
 // work is an accepted offer.
@@ -107,9 +106,9 @@ func (r *Runner) Offer(ctx context.Context, claim protocol.Claim, link Link) {
 		}
 		return
 	}
-	r.setJob(claim.JobID, nil)
+	r.setJob(claim.JobID)
 	if err := link.Send(ctx, protocol.Accept{JobID: claim.JobID}); err != nil {
-		r.setJob("", nil)
+		r.setJob("")
 		r.gate.release()
 		log.Error("answer was not sent", "error", err)
 		return
@@ -125,10 +124,20 @@ func (r *Runner) CurrentJobID() string {
 	return r.jobID
 }
 
-func (r *Runner) setJob(id string, cancel context.CancelCauseFunc) {
+func (r *Runner) setJob(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.jobID, r.cancel = id, cancel
+	r.jobID, r.cancel, r.stopped = id, nil, nil
+}
+
+// begin says how the job in flight is stopped from now on.
+func (r *Runner) begin(cancel context.CancelCauseFunc) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cancel = cancel
+	if r.stopped != nil {
+		cancel(r.stopped)
+	}
 }
 
 // Cancel stops the job in flight, if it is that one, and says whether it was.
@@ -136,10 +145,14 @@ func (r *Runner) setJob(id string, cancel context.CancelCauseFunc) {
 func (r *Runner) Cancel(jobID string, why error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.cancel == nil || r.jobID != jobID {
+	if jobID == "" || r.jobID != jobID {
 		return false
 	}
-	r.cancel(why)
+	if r.cancel == nil { // accepted, but not begun
+		r.stopped = why
+	} else {
+		r.cancel(why)
+	}
 	return true
 }
 
@@ -160,7 +173,7 @@ func (r *Runner) Drain(ctx context.Context) {
 func (r *Runner) run(ctx context.Context, w work) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	r.setJob(w.claim.JobID, cancel)
+	r.begin(cancel)
 	start := time.Now()
 	log := r.cfg.Log.With("job_id", w.claim.JobID)
 	current := observe.CurrentJob{
@@ -170,7 +183,7 @@ func (r *Runner) run(ctx context.Context, w work) {
 	r.cfg.Observers.CurrentJob.Set(current)
 	defer func() {
 		r.cfg.Observers.CurrentJob.Set(observe.CurrentJob{})
-		r.setJob("", nil)
+		r.setJob("")
 		r.gate.release()
 	}()
 	entry, err := r.result(ctx, w, current, log)
@@ -188,6 +201,7 @@ func (r *Runner) result(ctx context.Context, w work, current observe.CurrentJob,
 	if e, ok := r.cfg.Outbox.Find(w.claim.JobID); ok {
 		log.Info("answering from the outbox", "attempt", e.Attempt)
 		r.finished(current, e.Path(), e.Ext, e.Created.Sub(e.Started))
+		r.lies(e)
 		return e, nil
 	}
 	draft, err := r.cfg.Outbox.Begin(w.claim.JobID, w.claim.Attempt)
@@ -216,11 +230,16 @@ func (r *Runner) result(ctx context.Context, w work, current observe.CurrentJob,
 	if err != nil {
 		return e, err
 	}
+	r.lies(e)
+	return e, nil
+}
+
+// lies records where the result of a job lies.
+func (r *Runner) lies(e outbox.Entry) {
 	r.update(e.JobID, func(job observe.RecentJob) observe.RecentJob {
 		job.ResultPath = e.Path()
 		return job
 	})
-	return e, nil
 }
 
 // finished records a job whose result is about to wait for the studio, and
@@ -231,7 +250,10 @@ func (r *Runner) finished(job observe.CurrentJob, path, ext string, took time.Du
 		ID: job.ID, Kind: job.Kind, Model: job.Model, Preview: job.Preview, Started: job.Started, Duration: took,
 		Outcome: observe.OutcomeKept, ResultExt: ext, Thumbnail: picture(job.Kind, path),
 	}
-	r.cfg.Observers.RecentJobs.Add(row)
+	// A job that was finished before is in the list already.
+	if !r.update(job.ID, func(observe.RecentJob) observe.RecentJob { return row }) {
+		r.cfg.Observers.RecentJobs.Add(row)
+	}
 }
 
 // update changes the row of a job that waits for the studio, if there is one.
@@ -296,7 +318,7 @@ func (r *Runner) tell(ctx context.Context, w work, progress <-chan engine.Progre
 	if !w.link.Has(protocol.FeatureProgress) {
 		return
 	}
-	pause := time.NewTicker(progressPeriod)
+	pause := time.NewTimer(progressPeriod)
 	defer pause.Stop()
 	for {
 		select {
@@ -307,6 +329,7 @@ func (r *Runner) tell(ctx context.Context, w work, progress <-chan engine.Progre
 			if err := w.link.Send(ctx, frame); err != nil {
 				return // the session is over; the job goes on
 			}
+			pause.Reset(progressPeriod) // counted from this frame
 		}
 		select {
 		case <-ctx.Done():
@@ -321,7 +344,11 @@ func (r *Runner) tell(ctx context.Context, w work, progress <-chan engine.Progre
 func (r *Runner) deliver(ctx context.Context, w work, e outbox.Entry, log *slog.Logger) {
 	if !e.JSON() {
 		// The outcome is recorded by Delivered, whoever delivers.
-		if _, err := r.cfg.Deliver(ctx, e); err != nil {
+		switch out, err := r.cfg.Deliver(ctx, e); {
+		case err == nil:
+		case out.State == outbox.StateRefused: // damaged, or never to be taken: the studio must not wait for it
+			r.answerFail(ctx, w, cleanText(err), true, log)
+		default:
 			log.Warn("result waits for the studio", "error", err)
 		}
 		return
@@ -369,29 +396,30 @@ func (r *Runner) Delivered(e outbox.Entry, path string) {
 	})
 }
 
-// NotDelivered records why the studio did not take a result.
+// NotDelivered records why the studio did not take a result. One that is still
+// in the outbox may be asked for again; any other is lost to the studio.
 func (r *Runner) NotDelivered(e outbox.Entry, reason error) {
+	now, kept := r.cfg.Outbox.Find(e.JobID)
 	r.update(e.JobID, func(job observe.RecentJob) observe.RecentJob {
-		job.Error = reason.Error()
+		job.Error, job.ResultPath = cleanText(reason), ""
+		if kept {
+			job.ResultPath = now.Path()
+		} else {
+			job.Outcome = observe.OutcomeFailed
+		}
 		return job
 	})
 }
 
 // fail tells the studio and the person that a job failed (§8.3).
 func (r *Runner) fail(ctx context.Context, w work, job observe.CurrentJob, err error, log *slog.Logger) {
-	text := oneLine(err)
+	text := cleanText(err)
 	outcome := observe.OutcomeFailed
 	retryable := engine.Retryable(err)
 	if ctx.Err() != nil {
-		outcome, retryable, text = observe.OutcomeCancelled, true, oneLine(context.Cause(ctx))
+		outcome, retryable, text = observe.OutcomeCancelled, true, cleanText(context.Cause(ctx))
 	}
-	log.Warn("job failed", "error", text, "retryable", retryable)
-	// A job that was stopped still owes the studio its answer.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyLimit)
-	defer cancel()
-	if err := w.link.Send(ctx, protocol.Fail{JobID: job.ID, Error: text, Retryable: retryable}); err != nil {
-		log.Error("answer was not sent", "error", err)
-	}
+	r.answerFail(ctx, w, text, retryable, log)
 	failed := func(row observe.RecentJob) observe.RecentJob {
 		row.Outcome, row.Error, row.ResultPath = outcome, text, ""
 		return row
@@ -404,11 +432,22 @@ func (r *Runner) fail(ctx context.Context, w work, job observe.CurrentJob, err e
 	}
 }
 
-// oneLine is an error's whole chain in one line of bounded length.
-func oneLine(err error) string {
-	text := strings.Join(strings.Fields(err.Error()), " ")
-	if cut := []rune(text); len(cut) > errorLimit {
-		text = string(cut[:errorLimit]) + "…"
+// answerFail sends the fail frame. A job that was stopped still owes the studio
+// its answer, so ctx may be over.
+func (r *Runner) answerFail(ctx context.Context, w work, text string, retryable bool, log *slog.Logger) {
+	log.Warn("job failed", "error", text, "retryable", retryable)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyLimit)
+	defer cancel()
+	if err := w.link.Send(ctx, protocol.Fail{JobID: w.claim.JobID, Error: text, Retryable: retryable}); err != nil {
+		log.Error("answer was not sent", "error", err)
 	}
-	return text
+}
+
+// cleanText is an error's whole chain in one line of bounded length, without
+// the folders of this computer, which errors of the outbox name (§8.3).
+func cleanText(err error) string {
+	if _, clean := errors.AsType[*engine.Error](err); !clean {
+		err = &engine.Error{Class: engine.ClassInternal, Err: err}
+	}
+	return err.Error()
 }
