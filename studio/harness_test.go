@@ -33,7 +33,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childFolder); dir != "" {
 		os.Exit(child(dir, os.Getenv(childListen)))
 	}
-	goleak.VerifyTestMain(m)
+	// nats.go v1.55.0 leaves this goroutine behind when it is first scheduled after
+	// the Put that started it has ended: it then waits on a channel that is nil.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
 }
 
 func child(dir, listen string) int {
@@ -283,7 +285,7 @@ type line struct {
 
 func (w *fake) dial(tb testing.TB) *line {
 	tb.Helper()
-	conn, resp, err := w.upgrade(tb, w.token, protocol.Version)
+	conn, resp, err := w.upgrade(tb.Context(), tb, w.token, protocol.Version)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -295,21 +297,21 @@ func (w *fake) dial(tb testing.TB) *line {
 	return &line{w: w, conn: conn}
 }
 
-func (w *fake) upgrade(tb testing.TB, token string, protocols ...string) (*websocket.Conn, *http.Response, error) {
+func (w *fake) upgrade(ctx context.Context, tb testing.TB, token string, protocols ...string) (*websocket.Conn, *http.Response, error) {
 	tb.Helper()
 	base, err := protocol.ParseBase(w.farm.url)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	dialer := websocket.Dialer{Subprotocols: protocols, HandshakeTimeout: patience}
-	return dialer.DialContext(tb.Context(), base.ConnectURL(w.id), http.Header{"Authorization": {"Bearer " + token}})
+	return dialer.DialContext(ctx, base.ConnectURL(w.id), http.Header{"Authorization": {"Bearer " + token}})
 }
 
 // upgradeStatus returns the status that an upgrade is refused with, 101 when it
 // is not.
 func (w *fake) upgradeStatus(tb testing.TB, token string, protocols ...string) int {
 	tb.Helper()
-	conn, resp, err := w.upgrade(tb, token, protocols...)
+	conn, resp, err := w.upgrade(tb.Context(), tb, token, protocols...)
 	if resp == nil {
 		tb.Fatal(err)
 	}

@@ -30,7 +30,9 @@ func TestMain(m *testing.M) {
 	if dir := os.Getenv(childFolder); dir != "" {
 		os.Exit(child(dir))
 	}
-	goleak.VerifyTestMain(m)
+	// nats.go v1.55.0 leaves this goroutine behind when it is first scheduled after
+	// the Put that started it has ended: it then waits on a channel that is nil.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/nats-io/nats.go/jetstream.(*jetStream).resetPendingAcksOnReconnect"))
 }
 
 func child(dir string) int {
