@@ -100,18 +100,23 @@ type Heartbeat struct {
 // Block is a reason why the worker takes no job.
 type Block string
 
-// The reasons. BlockNone means that the worker takes jobs.
+// The reasons, the one that counts first when several hold. BlockNone means that
+// the worker takes jobs.
 const (
-	BlockNone     Block = ""
-	BlockPaused   Block = "paused"
-	BlockStopping Block = "stopping"
-	BlockDiskFull Block = "disk_full"
+	BlockNone       Block = ""
+	BlockStopping   Block = "stopping"
+	BlockPaused     Block = "paused"
+	BlockDiskFull   Block = "disk_full"
+	BlockHours      Block = "outside_hours"
+	BlockBattery    Block = "on_battery"
+	BlockUserActive Block = "user_active"
 )
 
 // Availability answers "may this machine take a job now, and why not".
 type Availability struct {
 	Block  Block
-	Detail string // more about the reason, in words for people; may be empty
+	Detail string    // more about the reason, in words for people; may be empty
+	Until  time.Time // when the reason ends by itself; zero = nobody knows
 }
 
 // Progress is how far a job is. Total 0 means that the engine cannot say.
