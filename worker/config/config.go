@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"studioworker/worker/availability/hours"
 )
 
 // DefaultBaseURL is the public studio of the reference program.
@@ -68,6 +70,10 @@ type Config struct {
 	LocalAPIPort        *uint16 `toml:"local_api_port,omitempty"`
 	StreamPort          *uint16 `toml:"stream_port,omitempty"`
 	DrainSecs           *uint32 `toml:"drain_secs,omitempty"` // ours: wait for a running job when stopping
+
+	// Ours: when no jobs are taken.
+	WeeklyHours    []string `toml:"weekly_hours,omitempty"`     // entries as package hours reads them; none = always
+	PauseOnBattery bool     `toml:"pause_on_battery,omitempty"` // take none without mains power
 
 	LocalAPIToken         Secret `toml:"local_api_token,omitempty"`
 	WorkerID              string `toml:"worker_id,omitempty"`
@@ -150,6 +156,9 @@ func (c Config) Validate() error {
 	if err := c.checkThreshold(); err != nil {
 		return err
 	}
+	if err := c.checkHours(); err != nil {
+		return err
+	}
 	if c.AutoUpdateIntervalSecs < MinUpdateInterval {
 		return fmt.Errorf("auto_update_interval_secs: must be at least %d", MinUpdateInterval)
 	}
@@ -165,6 +174,13 @@ func (c Config) checkThreshold() error {
 		return errors.New("vram_threshold_gb: must be a number")
 	case c.VRAMThresholdGB < 0:
 		return errors.New("vram_threshold_gb: threshold must be >= 0")
+	}
+	return nil
+}
+
+func (c Config) checkHours() error {
+	if _, err := hours.Parse(c.WeeklyHours); err != nil {
+		return fmt.Errorf("weekly_hours: %w", err)
 	}
 	return nil
 }

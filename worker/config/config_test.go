@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +124,8 @@ func TestSpec154FilesThatAreRefused(t *testing.T) {
 		{"wrong type", secret + "api_base_url = \"https://a.example\"\nvram_threshold_gb = \"much\"", nil, "line 3"},
 		{"negative threshold", "api_base_url = \"https://a.example\"\nvram_threshold_gb = -1.0", nil, "threshold must be >= 0"},
 		{"no number", "api_base_url = \"https://a.example\"\nvram_threshold_gb = nan", nil, "must be a number"},
+		{"hours", "api_base_url = \"https://a.example\"\nvram_threshold_gb = 1.0\nweekly_hours = [\"mon 8-9\"]", nil, `weekly_hours: "mon 8-9": "8" is no time`},
+		{"hours that are no list", "api_base_url = \"https://a.example\"\nvram_threshold_gb = 1.0\nweekly_hours = \"mon\"", nil, "line 3"},
 	} {
 		path := write(t, tc.text, 0o600)
 		_, err := Open(path, slog.New(slog.DiscardHandler))
@@ -213,7 +216,7 @@ func TestSpec157EditsThatAreRefused(t *testing.T) {
 			t.Errorf("%s: got %v", key, err)
 		}
 	}
-	if got := s.Get(); got != before || read(t, path) != reference {
+	if got := s.Get(); !reflect.DeepEqual(got, before) || read(t, path) != reference {
 		t.Errorf("a refused edit changed something: %+v", got)
 	}
 }
@@ -243,7 +246,7 @@ func TestAnotherProcessMayChangeTheFile(t *testing.T) {
 	if err := os.Chtimes(path, time.Time{}, time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	if c := s.Get(); c.WorkerID != "wk-21" || s.Get() != c {
+	if c := s.Get(); c.WorkerID != "wk-21" || !reflect.DeepEqual(s.Get(), c) {
 		t.Errorf("a damaged file replaced what was in force: %+v", c)
 	}
 	if n := strings.Count(out.String(), "cannot be used"); n != 1 {
@@ -275,14 +278,36 @@ func TestSpec159ResetKeepsSettings(t *testing.T) {
 	c := Default()
 	want := c
 	c.WorkerID, c.AuthToken, c.InstallID, c.RegistrationRequestID, c.RegistrationSecret = "a", "b", "c", "d", "e"
-	if c.ResetRegistration(); c != want {
+	if c.ResetRegistration(); !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v", c)
+	}
+}
+
+func TestHoursAndBatteryAreKept(t *testing.T) {
+	path := write(t, reference, 0o600)
+	s, _ := open(t, path)
+	if c := s.Get(); c.WeeklyHours != nil || c.PauseOnBattery {
+		t.Errorf("defaults: %q, %v", c.WeeklyHours, c.PauseOnBattery)
+	}
+	want := []string{"mon-fri 18:00-08:00", "sat,sun 00:00-24:00"}
+	err := s.Update(func(c *Config) { c.WeeklyHours, c.PauseOnBattery = want, true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, _ := open(t, path)
+	if c := again.Get(); !slices.Equal(c.WeeklyHours, want) || !c.PauseOnBattery {
+		t.Errorf("after saving: %q, %v", c.WeeklyHours, c.PauseOnBattery)
+	}
+	err = s.Update(func(c *Config) { c.WeeklyHours = []string{"caturday 10:00-11:00"} })
+	if err == nil || !strings.Contains(err.Error(), `weekly_hours: "caturday 10:00-11:00"`) || !slices.Equal(s.Get().WeeklyHours, want) {
+		t.Errorf("an edit that is wrong: %v, then %q", err, s.Get().WeeklyHours)
 	}
 }
 
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(reference))
 	f.Add([]byte("[a]\nb = 1"))
+	f.Add([]byte("api_base_url = \"https://a.example\"\nvram_threshold_gb = 1.0\nweekly_hours = []"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		first, err := decode(data)
 		if err != nil {

@@ -251,7 +251,8 @@ func dropped() []string {
 	return []string{"engine", "engines", "auto_enabled", "label", "auto_start", "bootstrap_token"}
 }
 
-// decode reads the text of a config file. Its errors never quote the text.
+// decode reads the text of a config file. Its errors never quote the text, but
+// for an entry of weekly_hours.
 func decode(data []byte) (file, error) {
 	if len(data) > maxFile {
 		return file{}, fmt.Errorf("%w: larger than %d bytes", ErrDamaged, maxFile)
@@ -269,10 +270,13 @@ func decode(data []byte) (file, error) {
 	if err := toml.Unmarshal(data, &read.Config); err != nil {
 		return file{}, fmt.Errorf("a key has a value of the wrong type%s", position(err))
 	}
-	if err := read.checkThreshold(); err != nil {
+	if err := errors.Join(read.checkThreshold(), read.checkHours()); err != nil {
 		return file{}, err
 	}
 	read.ModelsRoot = expandHome(read.ModelsRoot)
+	if len(read.WeeklyHours) == 0 {
+		read.WeeklyHours = nil // an empty list is an absent key
+	}
 	for _, key := range slices.Concat(Keys(), dropped()) {
 		delete(all, key)
 	}
