@@ -66,7 +66,7 @@ text, speech and video jobs. Without a command it opens the window.`,
 		Version:           fmt.Sprintf("%s (%s)", Version, variant),
 		SilenceErrors:     true,
 		SilenceUsage:      true,
-		Args:              cobra.NoArgs,
+		Args:              noCommand,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		RunE:              func(cmd *cobra.Command, _ []string) error { return c.ui(cmd.Context(), false) },
 	}
@@ -88,6 +88,14 @@ text, speech and video jobs. Without a command it opens the window.`,
 		sub.DisableFlagsInUseLine = true
 	}
 	return root
+}
+
+// noCommand refuses what is not the name of a command, with our exit code.
+func noCommand(cmd *cobra.Command, args []string) error {
+	if err := cobra.NoArgs(cmd, args); err != nil {
+		return usageError{err}
+	}
+	return nil
 }
 
 // noArgs is cobra.NoArgs with our exit code.

@@ -34,7 +34,10 @@ func newLogger(stderr io.Writer, ring *observe.Ring[observe.LogEntry], queue *lo
 		return nil, nil, usageError{fmt.Errorf("SENTRY_DSN: %w", err)}
 	}
 	handlers = append(handlers, sentryHandler{hub: hub})
-	return slog.New(slog.NewMultiHandler(handlers...)), func() { hub.Flush(sentryFlush) }, nil
+	return slog.New(slog.NewMultiHandler(handlers...)), func() {
+		hub.Flush(sentryFlush)
+		hub.Client().Close()
+	}, nil
 }
 
 // plainLogger logs to stderr only.
