@@ -3,6 +3,7 @@ package ui
 import (
 	"context"
 	"image"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -253,6 +254,7 @@ type jobDetail struct {
 	openRow   fyne.CanvasObject
 	openFails *widget.Label
 	loader    *loader
+	home      string // the person's home folder; empty when unknown
 
 	job model.JobDetail
 }
@@ -263,7 +265,12 @@ func newJobDetail(th *Theme, l *loader, c Controls, copyText func(string)) *jobD
 		l.Wrapping = fyne.TextWrapWord
 		return l
 	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "" // paths stand in full then
+	}
 	d := &jobDetail{
+		home:      home,
 		title:     wrap(),
 		facts:     small(wrap()),
 		picture:   &canvas.Image{FillMode: canvas.ImageFillContain},
@@ -329,7 +336,7 @@ func (d *jobDetail) show(j observe.RecentJob, ok bool, now time.Time) {
 	write(d.failure, m.Error)
 	write(d.next, m.Next)
 	write(d.prompt, m.Prompt)
-	write(d.path, m.Path)
+	write(d.path, model.ShortPath(m.Path, d.home))
 	write(d.id, m.ID)
 	if d.open.Text != m.Open {
 		d.open.SetText(m.Open)

@@ -90,6 +90,23 @@ func FuzzParseThreshold(f *testing.F) {
 	})
 }
 
+func TestShortPath(t *testing.T) {
+	for _, tc := range []struct{ path, home, want string }{
+		{"/home/mo/r/a.wav", "/home/mo", "~/r/a.wav"},
+		{"/home/mo/r/a.wav", "/home/mo/", "~/r/a.wav"},
+		{"/home/mona/a.wav", "/home/mo", "/home/mona/a.wav"},
+		{"/home/mo", "/home/mo", "/home/mo"},
+		{"/srv/a.wav", "", "/srv/a.wav"},
+		{"/srv/a.wav", "/", "/srv/a.wav"},
+		{`C:\Users\mo\a.wav`, `C:\Users\mo`, `~\a.wav`},
+		{"", "/home/mo", ""},
+	} {
+		if got := ShortPath(tc.path, tc.home); got != tc.want {
+			t.Errorf("%s below %s: got %q, want %q", tc.path, tc.home, got, tc.want)
+		}
+	}
+}
+
 func TestOneLine(t *testing.T) {
 	for _, tc := range []struct {
 		in    string

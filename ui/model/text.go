@@ -132,6 +132,16 @@ func sentence(s string) string {
 	return strings.TrimRight(s, ". ")
 }
 
+// ShortPath writes a path below the person's home folder with a tilde. home may
+// be empty.
+func ShortPath(path, home string) string {
+	home = strings.TrimRight(home, `/\`)
+	if rest, ok := strings.CutPrefix(path, home); ok && home != "" && len(rest) > 1 && strings.ContainsAny(rest[:1], `/\`) {
+		return "~" + rest
+	}
+	return path
+}
+
 // maxThresholdGB bounds the number that the field takes; no machine has more.
 const maxThresholdGB = 4096
 
