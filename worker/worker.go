@@ -280,7 +280,7 @@ func (w *Worker) credentials() (session.Credentials, error) {
 	if !c.Registered() {
 		return session.Credentials{}, errors.New("the credentials are gone from the config")
 	}
-	return session.Credentials{Base: base, WorkerID: c.WorkerID, Token: c.AuthToken.Reveal()}, nil
+	return session.Credentials{Base: base, WorkerID: c.WorkerID, Token: c.AuthToken}, nil
 }
 
 // origin says whose jobs are run now. A private studio has no lasting address:

@@ -9,7 +9,6 @@ package config
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"net/url"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"studioworker/worker/availability/hours"
+	"studioworker/worker/protocol"
 )
 
 // DefaultBaseURL is the public studio of the reference program.
@@ -32,26 +32,7 @@ const (
 )
 
 // Secret is a text that never reaches a log or an error.
-type Secret string
-
-const redacted = "[redacted]"
-
-// String hides the secret.
-func (s Secret) String() string {
-	if s == "" {
-		return ""
-	}
-	return redacted
-}
-
-// GoString hides the secret.
-func (s Secret) GoString() string { return s.String() }
-
-// LogValue hides the secret.
-func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
-
-// Reveal returns the text, for the one place that sends it.
-func (s Secret) Reveal() string { return string(s) }
+type Secret = protocol.Secret
 
 // Config is the content of config.toml. Optional keys that are absent are nil
 // and are not written.
@@ -75,10 +56,13 @@ type Config struct {
 	WeeklyHours    []string `toml:"weekly_hours,omitempty"`     // entries as package hours reads them; none = always
 	PauseOnBattery bool     `toml:"pause_on_battery,omitempty"` // take none without mains power
 
+	CAFile string `toml:"ca_file,omitempty"` // ours: PEM certificates trusted beside the system's; read at the start
+
 	LocalAPIToken         Secret `toml:"local_api_token,omitempty"`
 	WorkerID              string `toml:"worker_id,omitempty"`
 	AuthToken             Secret `toml:"auth_token,omitempty"`
 	InstallID             string `toml:"install_id,omitempty"`
+	MachineHash           string `toml:"machine_hash,omitempty"` // ours: ties the install id to this computer
 	RegistrationRequestID string `toml:"registration_request_id,omitempty"`
 	RegistrationSecret    Secret `toml:"registration_secret,omitempty"`
 }
@@ -137,10 +121,11 @@ func (c Config) Masked() Config {
 	return c
 }
 
-// ResetRegistration forgets the registration and the install id, and keeps the
-// settings (§6.3).
+// ResetRegistration forgets the registration and the install id with its
+// computer, and keeps the settings (§6.3).
 func (c *Config) ResetRegistration() {
 	c.WorkerID, c.AuthToken, c.RegistrationRequestID, c.RegistrationSecret, c.InstallID = "", "", "", "", ""
+	c.MachineHash = ""
 }
 
 // Validate checks an edit (§11.2). The error names the key.
@@ -164,6 +149,9 @@ func (c Config) Validate() error {
 	}
 	if strings.TrimSpace(c.ModelsRoot) == "" {
 		return errors.New("models_root: must not be empty")
+	}
+	if c.CAFile != "" && !filepath.IsAbs(c.CAFile) {
+		return errors.New("ca_file: must be a whole path, from the root")
 	}
 	return nil
 }

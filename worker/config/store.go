@@ -222,6 +222,22 @@ func (s *Store) recover(damage error) error {
 	return s.load()
 }
 
+// SetAside keeps a copy of the file as it is, as NAME.REASON-TIME, and returns
+// where. The copy is as private as the file.
+func (s *Store) SetAside(reason string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	data, err := os.ReadFile(s.path)
+	if err != nil {
+		return "", fmt.Errorf("read the config: %w", err)
+	}
+	aside := fmt.Sprintf("%s.%s-%s", s.path, reason, time.Now().UTC().Format("20060102T150405Z"))
+	if err := atomicfile.Write(aside, data, 0o600); err != nil {
+		return "", fmt.Errorf("keep a copy of the config: %w", err)
+	}
+	return aside, nil
+}
+
 func (s *Store) goodPath() string { return s.path + ".last-good" }
 
 // keepGood keeps a copy of what is in force. It is a help for a bad day, so a
@@ -273,7 +289,7 @@ func decode(data []byte) (file, error) {
 	if err := errors.Join(read.checkThreshold(), read.checkHours()); err != nil {
 		return file{}, err
 	}
-	read.ModelsRoot = expandHome(read.ModelsRoot)
+	read.ModelsRoot, read.CAFile = expandHome(read.ModelsRoot), expandHome(read.CAFile)
 	if len(read.WeeklyHours) == 0 {
 		read.WeeklyHours = nil // an empty list is an absent key
 	}

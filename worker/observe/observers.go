@@ -87,6 +87,10 @@ type Session struct {
 	Attempt int       // reconnecting: consecutive failures, from 1
 	RetryAt time.Time // reconnecting: when the next try starts
 	Reason  string    // auth failed, fatal, reconnecting: why, in words for people
+	// Skew is how far the studio's clock is ahead of this computer's, as the
+	// welcome said; negative when behind, 0 while not connected or unknown. The way
+	// of the welcome is in it.
+	Skew time.Duration
 }
 
 // Heartbeat is the outcome of the last heartbeat. A zero At means that none was

@@ -41,7 +41,7 @@ var (
 type Target struct {
 	Base     protocol.Base
 	WorkerID string
-	Token    string // a secret: it goes into one header and nowhere else
+	Token    protocol.Secret // it goes into one header and nowhere else
 }
 
 // State says where an entry is after a try to deliver it.

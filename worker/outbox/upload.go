@@ -215,7 +215,7 @@ func (d *Deliverer) send(ctx context.Context, u *upload, digest string, t Target
 		return answer{}, fmt.Errorf("complete failed: %w", err)
 	}
 	defer func() { err = errors.Join(err, u.closeBodies()) }()
-	req.Header.Set("Authorization", "Bearer "+t.Token)
+	req.Header.Set("Authorization", "Bearer "+t.Token.Reveal())
 	req.Header.Set("Content-Digest", digest)
 	resp, err := d.http.Do(req)
 	if err != nil {
@@ -228,7 +228,7 @@ func (d *Deliverer) send(ctx context.Context, u *upload, digest string, t Target
 	text, readErr := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	closeErr := resp.Body.Close()
 	if a.status >= 300 {
-		a.body = clip(strings.ReplaceAll(string(text), t.Token, "[redacted]"))
+		a.body = clip(strings.ReplaceAll(string(text), t.Token.Reveal(), t.Token.String()))
 	}
 	if err := errors.Join(readErr, closeErr); err != nil {
 		log.Debug("answer not read to its end", "error", err) // its status has been read, and that counts

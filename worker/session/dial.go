@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"unicode/utf8"
 
@@ -18,23 +20,30 @@ import (
 type Credentials struct {
 	Base     protocol.Base
 	WorkerID string
-	Token    string // a secret
+	Token    protocol.Secret
 }
 
-// dial opens the WebSocket (§3.1). TCP, TLS and upgrade share limit.
-func dial(ctx context.Context, c Credentials) (*websocket.Conn, error) {
+// dial opens the WebSocket (§3.1). Proxy, TLS and upgrade share one limit.
+func dial(ctx context.Context, c Credentials, open func(context.Context, *url.URL) (net.Conn, error)) (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, protocol.ConnectLimit,
 		fmt.Errorf("no answer within %v", protocol.ConnectLimit))
 	defer cancel()
 	dialer := websocket.Dialer{
-		Proxy:            http.ProxyFromEnvironment,
 		HandshakeTimeout: protocol.ConnectLimit,
 		Subprotocols:     []string{protocol.Version},
 		// Compression stays off: the read limit would count compressed bytes.
 	}
+	if open != nil {
+		dialer.NetDialContext = func(ctx context.Context, _, address string) (net.Conn, error) {
+			return open(ctx, &url.URL{Scheme: "http", Host: address})
+		}
+		dialer.NetDialTLSContext = func(ctx context.Context, _, address string) (net.Conn, error) {
+			return open(ctx, &url.URL{Scheme: "https", Host: address})
+		}
+	}
 	// gorilla hands out the start of a refusal's body, which needs no closing.
 	conn, answer, err := dialer.DialContext(ctx, c.Base.ConnectURL(c.WorkerID), //nolint:bodyclose // see above
-		http.Header{"Authorization": {"Bearer " + c.Token}})
+		http.Header{"Authorization": {"Bearer " + c.Token.Reveal()}})
 	if err == nil {
 		conn.SetReadLimit(protocol.MaxFrame)
 		return conn, nil

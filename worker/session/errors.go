@@ -22,6 +22,8 @@ var (
 	ErrViolation = errors.New("protocol violation")
 	errClosed    = errors.New("connection closed")
 	errSilent    = errors.New("the studio gave no sign of life in time")
+	// errSlept: the connection is from before, and the studio has let go of it.
+	errSlept = errors.New("this computer slept")
 )
 
 // studioError turns an error frame into why the session ended (§3.7).

@@ -28,6 +28,7 @@ func (s *Session) watchAvailability(ctx context.Context, changes chan<- struct{}
 func (s *Session) heartbeat(ctx context.Context, changes <-chan struct{}) error {
 	ticker := time.NewTicker(s.cfg.Heartbeat) // missed ticks are skipped (§7.1)
 	defer ticker.Stop()
+	wall, lived := s.clocks()
 	sent, err := s.beat(ctx)
 	if err != nil {
 		return err
@@ -37,6 +38,11 @@ func (s *Session) heartbeat(ctx context.Context, changes <-chan struct{}) error 
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
+			nowWall, nowLived := s.clocks()
+			if asleep := nowWall.Sub(wall) - (nowLived - lived); asleep > sleepSlack {
+				return fmt.Errorf("%w for %v", errSlept, asleep.Round(time.Second))
+			}
+			wall, lived = nowWall, nowLived
 		case <-changes:
 			if s.cfg.Capabilities().AutoEnabled == sent {
 				continue // nothing that the studio would see
@@ -48,10 +54,30 @@ func (s *Session) heartbeat(ctx context.Context, changes <-chan struct{}) error 
 	}
 }
 
+// clocks returns what the wall clock says, and how long this session has lived.
+// The second stands still while the computer sleeps, and nobody sets it.
+func (s *Session) clocks() (wall time.Time, lived time.Duration) {
+	return s.cfg.Wall().Round(0), time.Since(s.began)
+}
+
+// skew is how far the studio's clock is ahead of this computer's; 0 when its
+// time cannot be read. A wrong clock is said and stops nothing.
+func (s *Session) skew(serverTime string) time.Duration {
+	theirs, err := time.Parse(time.RFC3339, serverTime)
+	if err != nil {
+		return 0 // any text is allowed there (§3.8)
+	}
+	skew := theirs.Sub(s.cfg.Wall().Round(0))
+	if skew.Abs() > clockSlack {
+		s.cfg.Log.Warn("this computer's clock and the studio's differ", "server_time", serverTime, "skew_seconds", int64(skew.Seconds()))
+	}
+	return skew
+}
+
 // beat sends one heartbeat and returns whether it said that jobs are taken.
 func (s *Session) beat(ctx context.Context) (autoEnabled bool, err error) {
 	caps := s.cfg.Capabilities()
-	s.beatAt.Store(time.Now().UnixNano())
+	s.beatAt.Store(int64(time.Since(s.began)))
 	if err := s.Send(ctx, protocol.Heartbeat{Capabilities: caps, CurrentJobID: s.cfg.Jobs.CurrentJobID()}); err != nil {
 		s.cfg.Observers.Heartbeat.Set(observe.Heartbeat{At: time.Now(), Err: err.Error()})
 		return false, err
@@ -63,7 +89,7 @@ func (s *Session) beat(ctx context.Context) (autoEnabled bool, err error) {
 func (s *Session) acknowledged() {
 	now := observe.Heartbeat{At: time.Now()}
 	if sent := s.beatAt.Swap(0); sent != 0 {
-		now.RoundTrip = now.At.Sub(time.Unix(0, sent))
+		now.RoundTrip = time.Since(s.began) - time.Duration(sent)
 	}
 	s.cfg.Observers.Heartbeat.Set(now)
 }

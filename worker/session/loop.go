@@ -79,6 +79,11 @@ func (l *Loop) Run(ctx context.Context) error {
 		if up >= healthy {
 			level = 0
 		}
+		if errors.Is(err, errSlept) {
+			log.Info("connecting anew after sleep", "error", err)
+			failures, level = 0, 0
+			continue
+		}
 		failures++
 		level++
 		if limit := l.cfg.MaxAttempts; limit > 0 && failures > int(limit) {
@@ -156,11 +161,11 @@ func (l *Loop) try(ctx context.Context) (up time.Duration, err error) {
 
 func (l *Loop) session(ctx context.Context, c Credentials) (up time.Duration, err error) {
 	l.cfg.Session.Log.Info("connecting", "url", c.Base.ConnectURL(c.WorkerID))
-	conn, err := dial(ctx, c)
+	conn, err := dial(ctx, c, l.cfg.Session.Dial)
 	if err != nil {
 		return 0, err
 	}
 	s := newSession(l.cfg.Session, conn)
 	s.extend()
-	return s.run(ctx, c.Token)
+	return s.run(ctx, c.Token.Reveal())
 }

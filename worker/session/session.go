@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/url"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -24,6 +26,8 @@ const (
 	flushLimit = 2 * time.Second  // to ship the last logs of an orderly end
 	lastRead   = time.Second      // for what the studio said before a write failed
 	logPeriod  = time.Second
+	clockSlack = 30 * time.Second // a larger difference to the studio's clock is said
+	sleepSlack = 10 * time.Second // a wall clock so far ahead of the time we lived means sleep
 )
 
 // Link is the way back to the studio for a job that a session offered.
@@ -62,6 +66,12 @@ type Config struct {
 	Welcomed     func()        // called when a session is up; may be nil
 	Heartbeat    time.Duration // 0 = protocol.HeartbeatInterval
 	IdleLimit    time.Duration // 0 = protocol.IdleLimit
+	// Wall tells what the computer's clock says; nil = time.Now.
+	Wall func() time.Time
+	// Dial opens the connection for the upgrade to target, whose scheme is http or
+	// https: through the proxy there is, TLS included. nil = straight, with the
+	// system's roots.
+	Dial func(ctx context.Context, target *url.URL) (net.Conn, error)
 }
 
 // Session is one connection. Run may be called once.
@@ -71,7 +81,8 @@ type Session struct {
 	outbound chan outFrame
 	over     chan struct{} // closed when nothing is written any more
 	features atomic.Pointer[[]string]
-	beatAt   atomic.Int64 // when the last heartbeat was written, in ns; 0 = acknowledged
+	began    time.Time
+	beatAt   atomic.Int64 // when the last heartbeat was written, in ns after began; 0 = acknowledged
 }
 
 // outFrame is a frame on its way to the writer, which answers on done.
@@ -87,7 +98,10 @@ func newSession(cfg Config, conn *websocket.Conn) *Session {
 	if cfg.IdleLimit == 0 {
 		cfg.IdleLimit = protocol.IdleLimit
 	}
-	return &Session{cfg: cfg, conn: conn, outbound: make(chan outFrame, sendQueue), over: make(chan struct{})}
+	if cfg.Wall == nil {
+		cfg.Wall = time.Now
+	}
+	return &Session{cfg: cfg, conn: conn, began: time.Now(), outbound: make(chan outFrame, sendQueue), over: make(chan struct{})}
 }
 
 // run speaks on the connection until it ends or ctx does, and says how long the
@@ -136,7 +150,7 @@ func (s *Session) talk(ctx context.Context, token string) (up time.Duration, err
 	start := time.Now()
 	s.features.Store(&welcome.Features)
 	s.cfg.Log.Info("server welcomed", "worker_id", welcome.WorkerID, "server_time", welcome.ServerTime)
-	s.cfg.Observers.Session.Set(observe.Session{State: observe.SessionConnected, Since: start})
+	s.cfg.Observers.Session.Set(observe.Session{State: observe.SessionConnected, Since: start, Skew: s.skew(welcome.ServerTime)})
 	if s.cfg.Welcomed != nil {
 		s.cfg.Welcomed()
 	}
@@ -146,7 +160,11 @@ func (s *Session) talk(ctx context.Context, token string) (up time.Duration, err
 	// Whatever ends first must end the reader too, once it has read a close frame
 	// that is here already.
 	defer context.AfterFunc(ctx, func() {
-		if outer.Err() == nil {
+		switch {
+		case outer.Err() != nil:
+		case errors.Is(context.Cause(ctx), errSlept):
+			_ = s.conn.SetReadDeadline(time.Unix(1, 0)) // what was said is hours old
+		default:
 			_ = s.conn.SetReadDeadline(time.Now().Add(lastRead))
 		}
 	})()
@@ -163,7 +181,7 @@ func (s *Session) talk(ctx context.Context, token string) (up time.Duration, err
 	err = g.Wait()
 	// What the studio said outranks how the others noticed the end: after its
 	// close frame every write fails too.
-	if !errors.Is(readErr, context.Canceled) {
+	if !errors.Is(readErr, context.Canceled) && !errors.Is(err, errSlept) {
 		err = readErr
 	}
 	return time.Since(start), err

@@ -33,7 +33,7 @@ type Studio struct {
 }
 
 // New starts a studio that ends with the test.
-func New(t *testing.T) *Studio {
+func New(t testing.TB) *Studio {
 	t.Helper()
 	s := &Studio{conns: make(chan *Conn, 16)}
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
@@ -45,7 +45,7 @@ func New(t *testing.T) *Studio {
 }
 
 // Base returns the studio's address.
-func (s *Studio) Base(t *testing.T) protocol.Base {
+func (s *Studio) Base(t testing.TB) protocol.Base {
 	t.Helper()
 	base, err := protocol.ParseBase(s.Server.URL)
 	if err != nil {
@@ -88,7 +88,7 @@ type Conn struct {
 }
 
 // Accept waits for the next session.
-func (s *Studio) Accept(t *testing.T) *Conn {
+func (s *Studio) Accept(t testing.TB) *Conn {
 	t.Helper()
 	select {
 	case c := <-s.conns:
@@ -101,7 +101,7 @@ func (s *Studio) Accept(t *testing.T) *Conn {
 }
 
 // Welcome waits for the next session, reads its hello and lets it in.
-func (s *Studio) Welcome(t *testing.T, features ...string) *Conn {
+func (s *Studio) Welcome(t testing.TB, features ...string) *Conn {
 	t.Helper()
 	c := s.Accept(t)
 	if _, ok := c.Next(t).(protocol.Hello); !ok {
@@ -152,7 +152,7 @@ func (c *Conn) write(f protocol.StudioFrame) error {
 }
 
 // Send sends a frame.
-func (c *Conn) Send(t *testing.T, f protocol.StudioFrame) {
+func (c *Conn) Send(t testing.TB, f protocol.StudioFrame) {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -162,7 +162,7 @@ func (c *Conn) Send(t *testing.T, f protocol.StudioFrame) {
 }
 
 // SendRaw sends a message as it is.
-func (c *Conn) SendRaw(t *testing.T, kind int, data string) {
+func (c *Conn) SendRaw(t testing.TB, kind int, data string) {
 	t.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -172,7 +172,7 @@ func (c *Conn) SendRaw(t *testing.T, kind int, data string) {
 }
 
 // Close closes the session with a code.
-func (c *Conn) Close(t *testing.T, code protocol.CloseCode, reason string) {
+func (c *Conn) Close(t testing.TB, code protocol.CloseCode, reason string) {
 	t.Helper()
 	text := websocket.FormatCloseMessage(int(code), reason)
 	if err := c.WS.WriteControl(websocket.CloseMessage, text, time.Now().Add(Patience)); err != nil {
@@ -181,7 +181,7 @@ func (c *Conn) Close(t *testing.T, code protocol.CloseCode, reason string) {
 }
 
 // Next waits for the next frame; nil means that the session has ended.
-func (c *Conn) Next(t *testing.T) protocol.WorkerFrame {
+func (c *Conn) Next(t testing.TB) protocol.WorkerFrame {
 	t.Helper()
 	select {
 	case f := <-c.frames:
@@ -193,7 +193,7 @@ func (c *Conn) Next(t *testing.T) protocol.WorkerFrame {
 }
 
 // Await reads frames until one is of type F and fits, and returns it.
-func Await[F protocol.WorkerFrame](t *testing.T, c *Conn, fits func(F) bool) F {
+func Await[F protocol.WorkerFrame](t testing.TB, c *Conn, fits func(F) bool) F {
 	t.Helper()
 	for {
 		frame := c.Next(t)
