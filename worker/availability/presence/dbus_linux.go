@@ -1,0 +1,92 @@
+package presence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// A desktop answers one of these with the milliseconds since the last input.
+func desktops() []struct {
+	name, method string
+	path         dbus.ObjectPath
+} {
+	return []struct {
+		name, method string
+		path         dbus.ObjectPath
+	}{
+		{"org.gnome.Mutter.IdleMonitor", "org.gnome.Mutter.IdleMonitor.GetIdletime", "/org/gnome/Mutter/IdleMonitor/Core"},
+		// KDE. One that answered in seconds would seem busier than it is.
+		{"org.freedesktop.ScreenSaver", "org.freedesktop.ScreenSaver.GetSessionIdleTime", "/org/freedesktop/ScreenSaver"},
+	}
+}
+
+// askDesktop asks GNOME, then KDE, over a connection of its own: the one that the
+// rest of the program shares must not end with it. Nothing is started by it, no
+// bus and no desktop.
+func askDesktop(ctx context.Context) (time.Duration, error) {
+	address := busAddress()
+	if address == "" {
+		return 0, errors.New("there is no session bus")
+	}
+	conn, err := dbus.Connect(address, dbus.WithContext(ctx))
+	if err != nil {
+		return 0, fmt.Errorf("connect to the session bus: %w", err)
+	}
+	defer func() { _ = conn.Close() }() // nothing was left to send
+	var missing []error
+	for _, d := range desktops() {
+		reply := conn.Object(d.name, d.path).CallWithContext(ctx, d.method, dbus.FlagNoAutoStart)
+		if reply.Err != nil {
+			missing = append(missing, fmt.Errorf("%s: %w", d.name, reply.Err))
+			continue
+		}
+		idle, err := milliseconds(reply.Body)
+		if err == nil {
+			return idle, nil
+		}
+		missing = append(missing, fmt.Errorf("%s: %w", d.name, err))
+	}
+	return 0, errors.Join(missing...)
+}
+
+func busAddress() string {
+	if address := os.Getenv("DBUS_SESSION_BUS_ADDRESS"); address != "" {
+		return address
+	}
+	dir := os.Getenv("XDG_RUNTIME_DIR")
+	if dir == "" {
+		return ""
+	}
+	socket := filepath.Join(dir, "bus")
+	if _, err := os.Stat(socket); err != nil { //nolint:gosec // the session names its own folder
+		return ""
+	}
+	return "unix:path=" + dbus.EscapeBusAddressValue(socket)
+}
+
+// milliseconds reads an answer: one whole number, of whatever size the desktop
+// chose.
+func milliseconds(body []any) (time.Duration, error) {
+	if len(body) == 1 {
+		switch n := body[0].(type) {
+		case uint64:
+			if n <= math.MaxInt64/uint64(time.Millisecond) {
+				return time.Duration(n) * time.Millisecond, nil
+			}
+		case uint32:
+			return time.Duration(n) * time.Millisecond, nil
+		case int32:
+			if n >= 0 {
+				return time.Duration(n) * time.Millisecond, nil
+			}
+		}
+	}
+	return 0, errors.New("the answer is no time")
+}
