@@ -222,7 +222,7 @@ type logRow struct {
 
 const (
 	logRowHeight = 16
-	logTextSize  = 12
+	logTextSize  = monoSize
 	logColumns   = 5
 	logCategory  = 12 // characters
 	logJob       = 8  // characters

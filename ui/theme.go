@@ -108,6 +108,8 @@ func (t *Theme) Size(name fyne.ThemeSizeName) float32 {
 	switch name {
 	case theme.SizeNameText:
 		return 14
+	case sizeMono:
+		return monoSize
 	case theme.SizeNameCaptionText:
 		return 12
 	case theme.SizeNameSubHeadingText:

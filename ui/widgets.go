@@ -275,9 +275,16 @@ func small(l *widget.Label) *widget.Label {
 	return muted(l)
 }
 
-// mono makes a label's text an id: 12 px, fixed pitch.
+// Text of fixed pitch is 13 px: at 12 the toolkit cuts off the lowest row, and
+// underscores look like blanks.
+const (
+	sizeMono fyne.ThemeSizeName = "mono"
+	monoSize                    = 13
+)
+
+// mono makes a label's text an id, of fixed pitch.
 func mono(l *widget.Label) *widget.Label {
-	l.SizeName = theme.SizeNameCaptionText
+	l.SizeName = sizeMono
 	l.TextStyle.Monospace = true
 	return l
 }
