@@ -103,8 +103,10 @@ func TestSpec028EveryFieldOfATaskReachesTheEngine(t *testing.T) {
 
 func TestOptionalFieldsThatAreAbsent(t *testing.T) {
 	for _, task := range []protocol.Task{
-		{Kind: protocol.KindImage, Image: &protocol.ImageTask{}}, {Kind: protocol.KindLLM, LLM: &protocol.LLMTask{}},
-		{Kind: protocol.KindSTT, STT: &protocol.STTTask{}}, {Kind: protocol.KindTTS, TTS: &protocol.TTSTask{}},
+		{Kind: protocol.KindImage, Image: &protocol.ImageTask{}},
+		{Kind: protocol.KindLLM, LLM: &protocol.LLMTask{}},
+		{Kind: protocol.KindSTT, STT: &protocol.STTTask{}},
+		{Kind: protocol.KindTTS, TTS: &protocol.TTSTask{}},
 		{Kind: protocol.KindVideo, Video: &protocol.VideoTask{}},
 	} {
 		got := request(protocol.Claim{Task: task}, "")

@@ -35,7 +35,7 @@ const patience = 20 * time.Second
 // runs is an engine made of a function.
 type runs func(ctx context.Context, req engine.Request, progress func(engine.Progress)) (engine.Result, error)
 
-func (r runs) ID() engine.ID                      { return "test" }
+func (r runs) ID() engine.ID                    { return "test" }
 func (r runs) Models() map[engine.Kind][]string { return nil }
 func (r runs) Run(ctx context.Context, req engine.Request, progress func(engine.Progress)) (engine.Result, error) {
 	return r(ctx, req, progress)
@@ -248,7 +248,7 @@ func pngOf(t *testing.T, w, h int) string {
 	return b.String()
 }
 
-func TestSpec038Rule9AcceptIsOnTheWireBeforeTheEngineStarts(t *testing.T) {
+func TestSection38AcceptIsOnTheWireBeforeTheEngineStarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var accepted, started time.Time
 		f := setup(t, runs(func(_ context.Context, req engine.Request, _ func(engine.Progress)) (engine.Result, error) {
@@ -276,7 +276,7 @@ func TestSpec038Rule9AcceptIsOnTheWireBeforeTheEngineStarts(t *testing.T) {
 	})
 }
 
-func TestSpec038Rule9And065AnAcceptThatIsNotSentRunsNothing(t *testing.T) {
+func TestSpec065AnAcceptThatIsNotSentRunsNothing(t *testing.T) {
 	f := setup(t, makes("json", "{}"), nil)
 	dead := newLink()
 	dead.send = func(protocol.WorkerFrame) error { return errors.New("the session is over") }
@@ -295,7 +295,7 @@ func TestSpec038Rule9And065AnAcceptThatIsNotSentRunsNothing(t *testing.T) {
 	f.recent(t, 1)
 }
 
-func TestSpec039And055AndRow41Rejects(t *testing.T) {
+func TestSpec055AndRow41Rejects(t *testing.T) {
 	release := make(chan struct{})
 	f := setup(t, runs(func(_ context.Context, req engine.Request, _ func(engine.Progress)) (engine.Result, error) {
 		<-release
@@ -419,7 +419,7 @@ func TestABinaryJobIsDeliveredAtOnce(t *testing.T) {
 	}
 }
 
-func TestSpec083FailuresAndRows17To22(t *testing.T) {
+func TestSection83AndRows17To22Failures(t *testing.T) {
 	classed := func(class engine.Class, text string) runs {
 		return func(context.Context, engine.Request, func(engine.Progress)) (engine.Result, error) {
 			return engine.Result{}, &engine.Error{Class: class, Err: errors.New(text)}
@@ -516,7 +516,7 @@ func TestRow05ADiskThatTakesNoResult(t *testing.T) {
 	f.recent(t, 1)
 }
 
-func TestSpec078AndRow41ASessionLostInMidJob(t *testing.T) {
+func TestRow41ASessionLostInMidJob(t *testing.T) {
 	ran := 0
 	f := setup(t, runs(func(_ context.Context, req engine.Request, _ func(engine.Progress)) (engine.Result, error) {
 		ran++
@@ -676,7 +676,7 @@ func TestAStudioThatIsAwayCostsNoResult(t *testing.T) {
 
 // The studio offers the next job as soon as it has a result, which may be before
 // it has answered the upload.
-func TestSpec087AnOfferWaitsForADelivery(t *testing.T) {
+func TestSection77AnOfferWaitsForADelivery(t *testing.T) {
 	for _, tc := range []struct {
 		name     string
 		takes    time.Duration
@@ -739,7 +739,7 @@ func untilStopped(ctx context.Context, _ engine.Request, _ func(engine.Progress)
 	return engine.Result{}, context.Cause(ctx)
 }
 
-func TestSpec079Drain(t *testing.T) {
+func TestSection79Drain(t *testing.T) {
 	const limit = 20 * time.Second
 	for _, tc := range []struct {
 		name string

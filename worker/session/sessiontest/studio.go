@@ -33,11 +33,11 @@ type Studio struct {
 }
 
 // New starts a studio that ends with the test.
-func New(t testing.TB) *Studio {
-	t.Helper()
+func New(tb testing.TB) *Studio {
+	tb.Helper()
 	s := &Studio{conns: make(chan *Conn, 16)}
 	s.Server = httptest.NewServer(http.HandlerFunc(s.serve))
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		s.Server.Close()
 		s.wg.Wait()
 	})
@@ -45,11 +45,11 @@ func New(t testing.TB) *Studio {
 }
 
 // Base returns the studio's address.
-func (s *Studio) Base(t testing.TB) protocol.Base {
-	t.Helper()
+func (s *Studio) Base(tb testing.TB) protocol.Base {
+	tb.Helper()
 	base, err := protocol.ParseBase(s.Server.URL)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return base
 }
@@ -88,26 +88,26 @@ type Conn struct {
 }
 
 // Accept waits for the next session.
-func (s *Studio) Accept(t testing.TB) *Conn {
-	t.Helper()
+func (s *Studio) Accept(tb testing.TB) *Conn {
+	tb.Helper()
 	select {
 	case c := <-s.conns:
-		t.Cleanup(func() { _ = c.WS.Close() }) // mostly closed already
+		tb.Cleanup(func() { _ = c.WS.Close() }) // mostly closed already
 		return c
 	case <-time.After(Patience):
-		t.Fatal("no worker connected")
+		tb.Fatal("no worker connected")
 		return nil
 	}
 }
 
 // Welcome waits for the next session, reads its hello and lets it in.
-func (s *Studio) Welcome(t testing.TB, features ...string) *Conn {
-	t.Helper()
-	c := s.Accept(t)
-	if _, ok := c.Next(t).(protocol.Hello); !ok {
-		t.Fatal("the first frame is no hello")
+func (s *Studio) Welcome(tb testing.TB, features ...string) *Conn {
+	tb.Helper()
+	c := s.Accept(tb)
+	if _, ok := c.Next(tb).(protocol.Hello); !ok {
+		tb.Fatal("the first frame is no hello")
 	}
-	c.Send(t, protocol.Welcome{WorkerID: "wk-20", ServerTime: "now", Features: features})
+	c.Send(tb, protocol.Welcome{WorkerID: "wk-20", ServerTime: "now", Features: features})
 	return c
 }
 
@@ -152,54 +152,54 @@ func (c *Conn) write(f protocol.StudioFrame) error {
 }
 
 // Send sends a frame.
-func (c *Conn) Send(t testing.TB, f protocol.StudioFrame) {
-	t.Helper()
+func (c *Conn) Send(tb testing.TB, f protocol.StudioFrame) {
+	tb.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.write(f); err != nil {
-		t.Fatalf("send %s: %v", f.Type(), err)
+		tb.Fatalf("send %s: %v", f.Type(), err)
 	}
 }
 
 // SendRaw sends a message as it is.
-func (c *Conn) SendRaw(t testing.TB, kind int, data string) {
-	t.Helper()
+func (c *Conn) SendRaw(tb testing.TB, kind int, data string) {
+	tb.Helper()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.WS.WriteMessage(kind, []byte(data)); err != nil {
-		t.Fatalf("send: %v", err)
+		tb.Fatalf("send: %v", err)
 	}
 }
 
 // Close closes the session with a code.
-func (c *Conn) Close(t testing.TB, code protocol.CloseCode, reason string) {
-	t.Helper()
+func (c *Conn) Close(tb testing.TB, code protocol.CloseCode, reason string) {
+	tb.Helper()
 	text := websocket.FormatCloseMessage(int(code), reason)
 	if err := c.WS.WriteControl(websocket.CloseMessage, text, time.Now().Add(Patience)); err != nil {
-		t.Fatalf("close: %v", err)
+		tb.Fatalf("close: %v", err)
 	}
 }
 
 // Next waits for the next frame; nil means that the session has ended.
-func (c *Conn) Next(t testing.TB) protocol.WorkerFrame {
-	t.Helper()
+func (c *Conn) Next(tb testing.TB) protocol.WorkerFrame {
+	tb.Helper()
 	select {
 	case f := <-c.frames:
 		return f
 	case <-time.After(Patience):
-		t.Fatal("no frame came")
+		tb.Fatal("no frame came")
 		return nil
 	}
 }
 
 // Await reads frames until one is of type F and fits, and returns it.
-func Await[F protocol.WorkerFrame](t testing.TB, c *Conn, fits func(F) bool) F {
-	t.Helper()
+func Await[F protocol.WorkerFrame](tb testing.TB, c *Conn, fits func(F) bool) F {
+	tb.Helper()
 	for {
-		frame := c.Next(t)
+		frame := c.Next(tb)
 		if frame == nil {
 			var none F
-			t.Fatalf("the session ended before a %s came", none.Type())
+			tb.Fatalf("the session ended before a %s came", none.Type())
 		}
 		if f, ok := frame.(F); ok && (fits == nil || fits(f)) {
 			return f
