@@ -26,6 +26,8 @@ const (
 	MaxLogBatchEntries  = 500     // entries
 	MaxLogBatch         = 256 << 10
 	MaxDepth            = 64 // levels of nesting
+	MaxDelta            = 64 << 10
+	MaxResume           = 256 // jobs
 )
 
 // Times both sides agree on (§3.12).
@@ -44,7 +46,16 @@ const (
 const (
 	FeatureProgress = "progress" // the worker may send Progress frames
 	FeatureAttempt  = "attempt"  // a claim carries its attempt
+	FeatureCancel   = "cancel"   // the studio may send Cancel frames
+	FeatureResume   = "resume"   // a worker's jobs stay its own over a reconnect: Resume and Resumed frames
+	FeatureStream   = "stream"   // the worker may send Delta frames
 )
+
+// Features lists what this program can do beyond the reference wire, on either
+// side.
+func Features() []string {
+	return []string{FeatureProgress, FeatureAttempt, FeatureCancel, FeatureResume, FeatureStream}
+}
 
 // CloseCode is a WebSocket close code (§3.7).
 type CloseCode int

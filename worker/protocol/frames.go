@@ -71,6 +71,18 @@ type (
 		Total   int    `json:"total"` // 0 = unknown
 		Message string `json:"message,omitempty"`
 	}
+	// Delta is the next piece of a text that is being written. The whole result
+	// follows and is what counts. Only with FeatureStream.
+	Delta struct {
+		JobID string `json:"jobId"`
+		Seq   int    `json:"seq"`  // from 0, in each attempt
+		Text  string `json:"text"` // at most MaxDelta bytes
+	}
+	// Resume names the jobs that the worker runs, or whose outcome it could not
+	// deliver. It goes out right after the welcome. Only with FeatureResume.
+	Resume struct {
+		JobIDs texts `json:"jobIds"` // at most MaxResume
+	}
 )
 
 // Frames from studio to worker.
@@ -99,6 +111,18 @@ type (
 	Error struct {
 		Code    ErrorCode `json:"code"`
 		Message string    `json:"message"`
+	}
+	// Cancel asks the worker to stop a job. It answers with a Fail that is not
+	// retryable. Only with FeatureCancel.
+	Cancel struct {
+		JobID  string `json:"jobId"`
+		Reason string `json:"reason"`
+	}
+	// Resumed answers Resume. What is kept belongs to this session now; what is
+	// dropped belongs to others, or to nobody. Only with FeatureResume.
+	Resumed struct {
+		Keep texts `json:"keep"` // at most MaxResume
+		Drop texts `json:"drop"` // at most MaxResume
 	}
 )
 
@@ -141,12 +165,16 @@ func (Fail) Type() string         { return "fail" }
 func (LogBatch) Type() string     { return "logBatch" }
 func (ReadyForMore) Type() string { return "readyForMore" }
 func (Progress) Type() string     { return "progress" }
+func (Delta) Type() string        { return "delta" }
+func (Resume) Type() string       { return "resume" }
 func (Welcome) Type() string      { return "welcome" }
 func (Offer) Type() string        { return "offer" }
 func (HeartbeatAck) Type() string { return "heartbeatAck" }
 func (CompleteAck) Type() string  { return "completeAck" }
 func (FailAck) Type() string      { return "failAck" }
 func (Error) Type() string        { return "error" }
+func (Cancel) Type() string       { return "cancel" }
+func (Resumed) Type() string      { return "resumed" }
 
 func (Hello) fromWorker()        {}
 func (Heartbeat) fromWorker()    {}
@@ -157,12 +185,16 @@ func (Fail) fromWorker()         {}
 func (LogBatch) fromWorker()     {}
 func (ReadyForMore) fromWorker() {}
 func (Progress) fromWorker()     {}
+func (Delta) fromWorker()        {}
+func (Resume) fromWorker()       {}
 func (Welcome) fromStudio()      {}
 func (Offer) fromStudio()        {}
 func (HeartbeatAck) fromStudio() {}
 func (CompleteAck) fromStudio()  {}
 func (FailAck) fromStudio()      {}
 func (Error) fromStudio()        {}
+func (Cancel) fromStudio()       {}
+func (Resumed) fromStudio()      {}
 
 // Encode writes a frame: one JSON object whose first key is its type.
 func Encode(f Frame) ([]byte, error) {
@@ -222,6 +254,14 @@ func DecodeWorkerFrame(data []byte) (WorkerFrame, error) {
 			p.Message = *text
 		}
 		out = p
+	case Delta{}.Type():
+		d := Delta{JobID: required[string](f, "jobId"), Seq: int(required[uint32](f, "seq")), Text: required[string](f, "text")}
+		if len(d.Text) > MaxDelta {
+			f.fail("text", fmt.Errorf("more than %d bytes", MaxDelta))
+		}
+		out = d
+	case Resume{}.Type():
+		out = Resume{JobIDs: jobIDs(f, "jobIds")}
 	default:
 		return nil, fmt.Errorf("%w: unknown type %.100q", ErrFrame, kind)
 	}
@@ -261,6 +301,10 @@ func DecodeStudioFrame(data []byte) (StudioFrame, error) {
 	case Error{}.Type():
 		code := ErrorCode(required[string](f, "code"))
 		out = Error{Code: oneOf(f, "code", code, ErrorCodes()...), Message: required[string](f, "message")}
+	case Cancel{}.Type():
+		out = Cancel{JobID: required[string](f, "jobId"), Reason: required[string](f, "reason")}
+	case Resumed{}.Type():
+		out = Resumed{Keep: jobIDs(f, "keep"), Drop: jobIDs(f, "drop")}
 	default:
 		return nil, fmt.Errorf("%w: unknown type %.100q", ErrFrame, kind)
 	}
@@ -294,6 +338,25 @@ func oneOf[T ~string](f *fields, key string, v T, allowed ...T) T {
 
 func taskKind(f *fields, key, kind string) TaskKind {
 	return oneOf(f, key, TaskKind(kind), TaskKinds()...)
+}
+
+// jobIDs reads a bounded list of job ids.
+func jobIDs(f *fields, key string) texts {
+	ids := required[[]string](f, key)
+	if len(ids) > MaxResume {
+		f.fail(key, fmt.Errorf("more than %d jobs", MaxResume))
+	}
+	return ids
+}
+
+type texts []string
+
+// MarshalJSON writes the list; it is never null.
+func (l texts) MarshalJSON() ([]byte, error) {
+	if l == nil {
+		l = texts{}
+	}
+	return json.Marshal([]string(l))
 }
 
 type logEntries []LogEntry

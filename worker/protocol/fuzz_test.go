@@ -29,6 +29,7 @@ func FuzzDecodeWorkerFrame(f *testing.F) {
 		`{"type":"accept","jobId":"j"}`, `{"type":"reject","jobId":"j","reason":"r","code":"busy"}`, `{"type":"completeJson","jobId":"j","result":[{}]}`,
 		`{"type":"fail","jobId":"j","error":"e","retryable":false}`, `{"type":"logBatch","entries":[{"ts":"","level":"warn","category":"c","message":"m"}]}`,
 		`{"type":"readyForMore"}`, `{"type":"progress","jobId":"j","step":1,"total":2}`,
+		`{"type":"delta","jobId":"j","seq":3,"text":"the "}`, `{"type":"resume","jobIds":["j","k"]}`,
 	} {
 		f.Add([]byte(text))
 	}
@@ -47,6 +48,7 @@ func FuzzDecodeStudioFrame(f *testing.F) {
 		offerText(`{"kind":"video","prompt":"p","fps":3}`, sourceText),
 		`{"type":"heartbeatAck"}`, `{"type":"completeAck","jobId":"j"}`, `{"type":"failAck","jobId":"j"}`,
 		`{"type":"error","code":"auth_failed","message":"m"}`,
+		`{"type":"cancel","jobId":"j","reason":"r"}`, `{"type":"resumed","keep":["j"],"drop":["k"]}`,
 	} {
 		f.Add([]byte(text))
 	}

@@ -126,6 +126,9 @@ func TestSpec007To014FramesRoundTripByteForByte(t *testing.T) {
 		`{"type":"logBatch","entries":[{"ts":"2026-03-02T08:15:30.120Z","level":"info","category":"ws","message":"binary upload ok","jobId":"job-31"}]}`,
 		`{"type":"readyForMore"}`,
 		`{"type":"progress","jobId":"job-31","step":3,"total":20,"message":"sampling"}`,
+		`{"type":"delta","jobId":"job-40","seq":4294967295,"text":"the harbour "}`,
+		`{"type":"resume","jobIds":["job-31","job-40"]}`,
+		`{"type":"resume","jobIds":[]}`,
 	} {
 		if data, err := Encode(decodeWorker(t, text)); err != nil || string(data) != text {
 			t.Errorf("got  %s, %v\nwant %s", data, err, text)
@@ -138,9 +141,17 @@ func TestSpec007To014FramesRoundTripByteForByte(t *testing.T) {
 		`{"type":"completeAck","jobId":"job-40"}`,
 		`{"type":"failAck","jobId":"job-31"}`,
 		`{"type":"error","code":"duplicate_worker","message":"another connection took over"}`,
+		`{"type":"cancel","jobId":"job-31","reason":"the operator changed their mind"}`,
+		`{"type":"resumed","keep":["job-31"],"drop":[]}`,
+		`{"type":"resumed","keep":[],"drop":["job-40"]}`,
 	} {
 		if data, err := Encode(decodeStudio(t, text)); err != nil || string(data) != text {
 			t.Errorf("got  %s, %v\nwant %s", data, err, text)
+		}
+	}
+	for want, f := range map[string]Frame{`{"type":"resume","jobIds":[]}`: Resume{}, `{"type":"resumed","keep":[],"drop":[]}`: Resumed{}} {
+		if data, err := Encode(f); err != nil || string(data) != want {
+			t.Errorf("an empty list is %s, %v", data, err)
 		}
 	}
 	if data, err := Encode(LogBatch{}); err != nil || string(data) != `{"type":"logBatch","entries":[]}` {
@@ -152,6 +163,7 @@ func TestSpec007To014FramesRoundTripByteForByte(t *testing.T) {
 func TestFramesThatAreRefused(t *testing.T) {
 	worker := func(b string) error { _, err := DecodeWorkerFrame([]byte(b)); return err }
 	studio := func(b string) error { _, err := DecodeStudioFrame([]byte(b)); return err }
+	many := `["` + strings.Repeat(`j","`, MaxResume) + `j"]`
 	deep := strings.Repeat("[", MaxDepth+1) + strings.Repeat("]", MaxDepth+1)
 	for _, tc := range []struct {
 		name, text string
@@ -184,6 +196,21 @@ func TestFramesThatAreRefused(t *testing.T) {
 		{"null log entry", `{"type":"logBatch","entries":[null]}`, worker, ErrFrame, "item 0"},
 		{"entries null", `{"type":"logBatch","entries":null}`, worker, ErrFrame, "entries"},
 		{"progress going back", `{"type":"progress","jobId":"j","step":-1,"total":2}`, worker, ErrFrame, "step"},
+		{"delta without job", `{"type":"delta","seq":0,"text":""}`, worker, ErrFrame, "jobId"},
+		{"delta going back", `{"type":"delta","jobId":"j","seq":-1,"text":""}`, worker, ErrFrame, "seq"},
+		{"delta without text", `{"type":"delta","jobId":"j","seq":0}`, worker, ErrFrame, "text"},
+		{"delta too long", `{"type":"delta","jobId":"j","seq":0,"text":"` + strings.Repeat("x", MaxDelta+1) + `"}`, worker, ErrFrame, "65536"},
+		{"resume without jobs", `{"type":"resume"}`, worker, ErrFrame, "jobIds"},
+		{"resume with null", `{"type":"resume","jobIds":[null]}`, worker, ErrFrame, "item 0"},
+		{"resume too long", `{"type":"resume","jobIds":` + many + `}`, worker, ErrFrame, "256"},
+		{"delta from a studio", `{"type":"delta","jobId":"j","seq":0,"text":""}`, studio, ErrFrame, "delta"},
+		{"cancel without job", `{"type":"cancel","reason":""}`, studio, ErrFrame, "jobId"},
+		{"cancel without reason", `{"type":"cancel","jobId":"j"}`, studio, ErrFrame, "reason"},
+		{"cancel from a worker", `{"type":"cancel","jobId":"j","reason":""}`, worker, ErrFrame, "cancel"},
+		{"resumed without keep", `{"type":"resumed","drop":[]}`, studio, ErrFrame, "keep"},
+		{"resumed without drop", `{"type":"resumed","keep":[]}`, studio, ErrFrame, "drop"},
+		{"resumed with null", `{"type":"resumed","keep":null,"drop":[]}`, studio, ErrFrame, "keep"},
+		{"resumed too long", `{"type":"resumed","keep":[],"drop":` + many + `}`, studio, ErrFrame, "256"},
 		{"capabilities null", `{"type":"heartbeat","capabilities":null}`, worker, ErrFrame, "capabilities"},
 		{"capabilities lack a name", `{"type":"heartbeat","capabilities":{}}`, worker, ErrFrame, "machineName"},
 		{"task kinds null", `{"type":"heartbeat","capabilities":` + strings.Replace(capsText, `}`, `,"taskKinds":null}`, 1) + `}`, worker, ErrFrame, "taskKinds"},
