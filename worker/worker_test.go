@@ -162,7 +162,7 @@ func TestSpec055OnlyWhenIdle(t *testing.T) {
 	prepare(t, func(c *config.Config) { approved(s)(c); c.OnlyWhenIdle = true }, answers).start(t)
 	c := s.Welcome(t)
 	c.Send(t, llmOffer("j", "test"))
-	if got := sessiontest.Await[protocol.Reject](t, c, nil); got.Code != protocol.RejectPaused || !strings.HasPrefix(got.Reason, "only when idle") {
+	if got := sessiontest.Await[protocol.Reject](t, c, nil); got.Code != protocol.RejectPaused || got.Reason != "only when idle: the person is using this computer" {
 		t.Errorf("got %+v", got)
 	}
 }

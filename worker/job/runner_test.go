@@ -13,14 +13,12 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
 
-	"studioworker/worker/availability"
 	"studioworker/worker/engine"
 	"studioworker/worker/observe"
 	"studioworker/worker/outbox"
@@ -121,17 +119,40 @@ func (l *text) String() string {
 	return l.b.String()
 }
 
+// door refuses offers while it is told to.
+type door struct {
+	mu     sync.Mutex
+	reason string
+	code   protocol.RejectCode
+}
+
+func (d *door) Refusal() (reason string, code protocol.RejectCode, refused bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.reason, d.code, d.reason != ""
+}
+
+// RefusalOf judges one offer like all others.
+func (d *door) RefusalOf(context.Context, protocol.Claim) (reason string, code protocol.RejectCode, refused bool) {
+	return d.Refusal()
+}
+
+func (d *door) refuse(reason string, code protocol.RejectCode) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.reason, d.code = reason, code
+}
+
 // fixture is a runner over a real outbox.
 type fixture struct {
 	*Runner
 
-	root         string
-	outbox       *outbox.Outbox
-	availability *availability.Controller
-	idleOnly     atomic.Bool
-	seen         *observe.WorkerObservers
-	log          *text
-	stop         func() // ends Run and waits for it
+	root   string
+	outbox *outbox.Outbox
+	door   *door
+	seen   *observe.WorkerObservers
+	log    *text
+	stop   func() // ends Run and waits for it
 }
 
 // setup starts a runner over run. deliver nil stores the result as a studio
@@ -145,7 +166,7 @@ func setup(t *testing.T, run engines, deliver func(*fixture, outbox.Entry) (outb
 
 func prepare(t *testing.T, root string, run engines, deliver func(*fixture, outbox.Entry) (outbox.Outcome, error)) *fixture {
 	t.Helper()
-	f := &fixture{root: root, seen: observe.New(), log: &text{}}
+	f := &fixture{root: root, door: &door{}, seen: observe.New(), log: &text{}}
 	log := slog.New(slog.NewTextHandler(f.log, nil))
 	var err error
 	f.outbox, err = outbox.Open(outbox.Config{
@@ -157,9 +178,8 @@ func prepare(t *testing.T, root string, run engines, deliver func(*fixture, outb
 	if deliver == nil {
 		deliver = (*fixture).taken
 	}
-	f.availability = availability.New(&f.seen.Availability, f.idleOnly.Load, log)
 	f.Runner = New(Config{
-		Engines: run, Availability: f.availability, Outbox: f.outbox, Observers: f.seen, Log: log,
+		Engines: run, Availability: f.door, Outbox: f.outbox, Observers: f.seen, Log: log,
 		Deliver: func(_ context.Context, e outbox.Entry) (outbox.Outcome, error) { return deliver(f, e) },
 		Origin:  func() (string, string) { return "http://studio.example", "wk-20" },
 	})
@@ -295,7 +315,7 @@ func TestSpec065AnAcceptThatIsNotSentRunsNothing(t *testing.T) {
 	f.recent(t, 1)
 }
 
-func TestSpec055AndRow41Rejects(t *testing.T) {
+func TestRow41Rejects(t *testing.T) {
 	release := make(chan struct{})
 	f := setup(t, runs(func(_ context.Context, req engine.Request, _ func(engine.Progress)) (engine.Result, error) {
 		<-release
@@ -316,18 +336,13 @@ func TestSpec055AndRow41Rejects(t *testing.T) {
 		}
 	}
 	busy := protocol.Reject{Reason: "worker already has an in-flight job", Code: protocol.RejectBusy}
-	paused := protocol.Reject{Reason: "worker paused by operator", Code: protocol.RejectPaused}
-	notIdle := protocol.Reject{Reason: "only when idle: the person is using this computer", Code: protocol.RejectPaused}
 	refused("busy", "second", busy)
 	refused("the same job while it runs", "running", busy)
-	f.idleOnly.Store(true)
-	refused("only when idle comes before busy", "third", notIdle)
-	f.availability.Pause()
-	refused("paused comes first", "fourth", paused)
-	f.availability.Resume()
-	f.idleOnly.Store(false)
-	f.availability.Stop()
-	refused("stopping", "fifth", paused)
+	paused := protocol.Reject{Reason: "worker paused by operator", Code: protocol.RejectPaused}
+	f.door.refuse(paused.Reason, paused.Code)
+	refused("why no offer is taken comes before busy", "third", paused)
+	f.door.refuse("", "")
+	refused("busy again", "fourth", busy)
 	if !strings.Contains(f.log.String(), `msg="rejecting offer" job_id=second`) || strings.Contains(f.log.String(), "level=ERROR") {
 		t.Errorf("log:\n%s", f.log)
 	}

@@ -643,8 +643,10 @@ func TestSpec082OneRecordForEachCall(t *testing.T) {
 		}
 	}
 	want := []call{
-		{"DEBUG", "register-request", 201}, {"DEBUG", "register-poll", 200},
-		{"WARN", "register-poll", 500}, {"WARN", "register-poll", 0},
+		{"DEBUG", "register-request", 201},
+		{"DEBUG", "register-poll", 200},
+		{"WARN", "register-poll", 500},
+		{"WARN", "register-poll", 0},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("calls %v, want %v", got, want)
