@@ -44,16 +44,9 @@ func (h *hub) attach(ctx context.Context, s *session, caps protocol.Capabilities
 		return
 	}
 	if held != nil {
-		held.mu.Lock()
-		mine, running := held.holder == old, held.now().State == store.Running
-		if mine && running {
-			held.holder = nil
-		}
-		held.mu.Unlock()
-		switch {
-		case mine && running:
+		if h.disown(old, held) {
 			h.abandon(ctx, s.worker, held)
-		case mine:
+		} else {
 			h.putBack(ctx, old, held, release{offer: true})
 		}
 	}
@@ -62,6 +55,18 @@ func (h *hub) attach(ctx context.Context, s *session, caps protocol.Capabilities
 			Code: protocol.ErrorDuplicate, Message: "another connection of this worker took over",
 		})
 	})
+}
+
+// disown takes a running job from a session that is gone, and says whether it
+// did. Its worker keeps the claim.
+func (*hub) disown(s *session, j *job) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.holder != s || j.now().State != store.Running {
+		return false
+	}
+	j.holder = nil
+	return true
 }
 
 // removeLocked takes a session out of the index and returns what it held. The
@@ -89,9 +94,13 @@ func (h *hub) detach(ctx context.Context, s *session) {
 	delete(h.conns, s)
 	held := h.removeLocked(s)
 	counted := held == nil || held.uploads == 0 // a result that is coming in tells that the worker lives
-	closing := h.closing
+	closing, resumes := h.closing, s.hasLocked(protocol.FeatureResume)
 	h.mu.Unlock()
-	if held != nil && !closing {
+	switch {
+	case held == nil || closing:
+	case resumes && h.disown(s, held): // the worker runs it, and will be back
+		h.abandon(ctx, s.worker, held)
+	default:
 		h.putBack(ctx, s, held, release{why: "the connection to the worker was lost", counted: counted})
 	}
 }
@@ -122,11 +131,17 @@ func (h *hub) heartbeat(s *session, beat protocol.Heartbeat) (settle func(contex
 	if first {
 		orphans = h.orphans[s.worker]
 		delete(h.orphans, s.worker)
+		for _, o := range orphans {
+			if s.kept[o.job.id] && o.job.id != beat.CurrentJobID { // finished: its outcome is on the way
+				h.orphans[s.worker] = append(h.orphans[s.worker], o)
+			}
+		}
 	}
+	kept := s.kept
 	named := h.jobs[beat.CurrentJobID]
 	return func(ctx context.Context) {
 		for _, o := range orphans {
-			if o.job != named {
+			if o.job != named && !kept[o.job.id] {
 				h.putBack(ctx, nil, o.job, release{})
 			}
 		}
@@ -173,6 +188,7 @@ func (h *hub) reclaim(ctx context.Context, s *session, j *job) {
 		h.free(s, j)
 		return
 	}
+	h.stop(ctx, s, rec)
 	if j.holder != nil || rec.State.Final() || (rec.State.Claimed() && rec.WorkerID != s.worker) || !h.take(s, j) {
 		return
 	}
@@ -188,6 +204,7 @@ func (h *hub) reclaim(ctx context.Context, s *session, j *job) {
 		return
 	}
 	h.log.Info("a worker came back with its job", "job_id", j.id, "worker_id", s.worker)
+	h.stop(ctx, s, j.now())
 }
 
 // take reserves a job that nobody has reserved for the session.
@@ -230,6 +247,14 @@ func owned(s *session, j *job) bool {
 	return j.holder == s || (j.holder == nil && j.last == s.id)
 }
 
+// reports says whether the session may say how the job ended: it also may when
+// it resumed the job, whoever has it now. The caller holds j.mu.
+func (h *hub) reports(s *session, j *job) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return owned(s, j) || s.kept[j.id]
+}
+
 // accept starts an attempt.
 func (h *hub) accept(ctx context.Context, s *session, f protocol.Accept) error {
 	j := h.job(f.JobID)
@@ -242,8 +267,9 @@ func (h *hub) accept(ctx context.Context, s *session, f protocol.Accept) error {
 	switch {
 	case !owned(s, j):
 		return notHeld(f, f.JobID)
-	case state == store.Running || state.Final():
-		return nil // said twice, or another's result came first
+	case state == store.Running || state.Final(): // said twice, or another's result or a cancel came first
+		h.stop(ctx, s, j.now())
+		return nil
 	case j.holder == nil && !h.take(s, j): // the offer expired, and another will get the job
 		return notHeld(f, f.JobID)
 	}
@@ -253,6 +279,7 @@ func (h *hub) accept(ctx context.Context, s *session, f protocol.Accept) error {
 	h.mu.Lock()
 	s.unnamed = time.Time{}
 	h.mu.Unlock()
+	h.stop(ctx, s, j.now())
 	return nil
 }
 
@@ -301,9 +328,22 @@ func (h *hub) report(s *session, f protocol.Progress) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.holder == s && j.now().State == store.Running {
+	if owned(s, j) && j.now().State == store.Running {
 		j.progress.Store(&client.Progress{Step: f.Step, Total: f.Total, Message: clip(f.Message, maxName)})
 		j.publish(client.EventProgress)
+	}
+}
+
+// tell hands a piece of a job's text to who follows the job; it is not stored.
+func (h *hub) tell(s *session, f protocol.Delta) {
+	j := h.job(f.JobID)
+	if j == nil {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if owned(s, j) && j.now().State == store.Running {
+		j.add(f.Seq, f.Text)
 	}
 }
 
@@ -314,7 +354,7 @@ func (h *hub) completeJSON(ctx context.Context, s *session, f protocol.CompleteJ
 		return notHeld(f, f.JobID)
 	}
 	j.mu.Lock()
-	mine, rec := owned(s, j), j.now()
+	mine, rec := h.reports(s, j), j.now()
 	j.mu.Unlock()
 	switch {
 	case !mine:
@@ -359,7 +399,7 @@ func (h *hub) commit(ctx context.Context, worker string, j *job, result store.Re
 		if rec.State != store.Running { // a late result of an attempt that had been given up
 			rec.Attempts = max(rec.Attempts, 1)
 		}
-		rec.State, rec.WorkerID, rec.Error = store.Done, worker, ""
+		rec.State, rec.WorkerID, rec.Error, rec.Cancelling = store.Done, worker, "", false
 		rec.FinishedAt, rec.Result, rec.DeliveryKey = time.Now().UTC(), &result, key
 		return nil
 	})
@@ -392,19 +432,19 @@ func (h *hub) fail(ctx context.Context, s *session, f protocol.Fail) error {
 		return notHeld(f, f.JobID)
 	}
 	j.mu.Lock()
-	if !owned(s, j) {
+	if !h.reports(s, j) && !answersCancel(s, j) {
 		j.mu.Unlock()
 		return notHeld(f, f.JobID)
 	}
 	err := h.change(ctx, j, func(rec *store.Job) error {
 		switch {
-		case rec.State.Final() || (rec.State == store.Queued && f.Retryable):
+		case rec.State.Final() || (rec.State == store.Queued && f.Retryable) || (j.holder != nil && j.holder != s):
 			return errStale // nothing left to say
 		case rec.State == store.Offered: // failed without a word before
 			rec.Attempts++
 			rec.State = store.Running
 		}
-		if f.Retryable {
+		if f.Retryable || rec.Cancelling {
 			h.requeue(rec, release{why: f.Error, counted: true})
 			return nil
 		}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -328,7 +329,7 @@ func (w *fake) connect(tb testing.TB, current string) *line {
 	l := w.dial(tb)
 	l.send(tb, protocol.Hello{AuthToken: w.token, Capabilities: w.caps})
 	welcome := expect[protocol.Welcome](tb, l)
-	if welcome.WorkerID != w.id || len(welcome.Features) != 2 {
+	if welcome.WorkerID != w.id || !slices.Equal(welcome.Features, protocol.Features()) {
 		tb.Errorf("welcome is %+v", welcome)
 	}
 	l.beat(tb, current)

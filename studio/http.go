@@ -49,7 +49,9 @@ func (s *Studio) routes() http.Handler {
 	operator("GET /api/v1/jobs/{id}", s.getJob)
 	operator("GET /api/v1/jobs/{id}/result", s.result)
 	operator("GET /api/v1/jobs/{id}/events", s.events)
+	operator("POST /api/v1/jobs/{id}/cancel", s.cancelJob)
 	operator("GET /api/v1/workers", s.listWorkers)
+	operator("DELETE /api/v1/workers/{id}", s.removeWorker)
 	operator("GET /api/v1/workers/{id}/logs", s.workerLogs)
 	operator("GET /api/v1/registrations", s.listRegistrations)
 	operator("POST /api/v1/registrations/{id}/approve", s.approve)
@@ -65,7 +67,7 @@ func (s *Studio) routes() http.Handler {
 
 // routeError answers a request that no route takes, in JSON like all others.
 func routeError(w http.ResponseWriter, r *http.Request, mux *http.ServeMux) {
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
 		if _, pattern := mux.Handler(other); pattern != "/" {

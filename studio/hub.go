@@ -80,6 +80,10 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store) (*hub, error) {
 		switch state := e.Value.State; {
 		case state == store.Queued:
 			h.enqueueLocked(j)
+		case state.Claimed() && e.Value.Cancelling:
+			if err := h.change(ctx, j, func(rec *store.Job) error { cancelled(rec); return nil }); err != nil {
+				return nil, err
+			}
 		case state.Claimed():
 			h.orphans[e.Value.WorkerID] = append(h.orphans[e.Value.WorkerID], &orphan{job: j})
 		}
@@ -436,7 +440,7 @@ func (h *hub) present(ctx context.Context, s *session, j *job) {
 	h.mu.Lock()
 	gone := s.gone
 	attempt := 0
-	if slices.Contains(s.caps.Features, protocol.FeatureAttempt) {
+	if s.hasLocked(protocol.FeatureAttempt) {
 		attempt = rec.Attempts + 1
 	}
 	h.mu.Unlock()
@@ -504,8 +508,13 @@ func (h *hub) putBack(ctx context.Context, s *session, j *job, r release) {
 	}
 }
 
-// requeue makes the record of a claimed job queued or failed.
+// requeue makes the record of a claimed job queued, failed, or cancelled when
+// that was asked for.
 func (h *hub) requeue(rec *store.Job, r release) {
+	if rec.Cancelling {
+		cancelled(rec)
+		return
+	}
 	if r.why != "" {
 		rec.Error = clip(r.why, maxError)
 	}
@@ -527,7 +536,8 @@ func (h *hub) abandon(ctx context.Context, worker string, j *job) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	o := &orphan{job: j}
-	h.orphans[worker] = append(h.orphans[worker], o)
+	others := slices.DeleteFunc(h.orphans[worker], func(o *orphan) bool { return o.job == j })
+	h.orphans[worker] = append(others, o)
 	h.armGrace(ctx, worker, o)
 }
 
@@ -538,8 +548,12 @@ func (h *hub) armGrace(ctx context.Context, worker string, o *orphan) {
 		if i >= 0 {
 			h.orphans[worker] = slices.Delete(h.orphans[worker], i, i+1)
 		}
+		busy := o.job.uploads > 0
 		h.mu.Unlock()
-		if i >= 0 {
+		switch {
+		case i >= 0 && busy: // its result is coming in
+			h.abandon(ctx, worker, o.job)
+		case i >= 0 && o.job.now().State.Claimed():
 			h.log.Warn("a worker did not come back for its job", "job_id", o.job.id, "worker_id", worker)
 			h.putBack(ctx, nil, o.job, release{why: "the worker was lost", counted: true})
 		}

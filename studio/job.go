@@ -16,9 +16,10 @@ import (
 )
 
 const (
-	maxConflicts = 5    // times a change is tried against other writers
-	maxError     = 2000 // characters of a worker's error text
-	watchBuffer  = 64   // events that a slow event stream may be behind
+	maxConflicts = 5       // times a change is tried against other writers
+	maxError     = 2000    // characters of a worker's error text
+	maxText      = 1 << 20 // bytes of a text that is kept for event streams
+	watchBuffer  = 64      // events that a slow event stream may be behind
 )
 
 // errStale says that a change no longer fits the job's state.
@@ -37,6 +38,8 @@ type job struct {
 	last    string     // id of the session that had it last
 	expiry  *time.Timer
 	streams map[chan client.Event]struct{}
+	text    []byte // that the worker has told of the running attempt
+	told    int    // pieces of it; -1 = one is missing, so no more is told
 
 	// Guarded by the hub's mutex.
 	queued  bool
@@ -92,6 +95,7 @@ func same(a, b store.Job) bool {
 func (j *job) set(rec store.Job, revision uint64) {
 	if rec.State != store.Running {
 		j.progress.Store(nil)
+		j.text, j.told = nil, 0
 	}
 	if rec.State != store.Offered && j.expiry != nil {
 		j.expiry.Stop()
@@ -104,18 +108,42 @@ func (j *job) set(rec store.Job, revision uint64) {
 	j.publish(client.EventState)
 }
 
-// publish tells the event streams. A stream that is too far behind misses
-// progress; when it would miss a state it is cut off. The caller holds j.mu.
-func (j *job) publish(kind client.EventType) {
-	if len(j.streams) == 0 {
+// add appends a piece to the text of the running attempt, and tells the event
+// streams. A piece that came before is ignored; after one that is missing, or
+// beyond maxText, nothing more is told: the whole result comes in the end. The
+// caller holds j.mu.
+func (j *job) add(seq int, text string) {
+	if seq != j.told {
+		if seq > j.told {
+			j.told = -1
+		}
 		return
 	}
-	event := client.Event{Type: kind, Job: j.status()}
+	if len(j.text)+len(text) > maxText {
+		j.told = -1
+		return
+	}
+	j.text = append(j.text, text...)
+	j.told++
+	j.send(client.Event{Type: client.EventDelta, Delta: &client.Delta{Seq: seq, Text: text}})
+}
+
+// publish tells the event streams of the job as it is. The caller holds j.mu.
+func (j *job) publish(kind client.EventType) {
+	if len(j.streams) > 0 {
+		j.send(client.Event{Type: kind, Job: j.status()})
+	}
+}
+
+// send tells the event streams. A stream that is too far behind misses
+// progress; when it would miss anything else it is cut off. The caller holds
+// j.mu.
+func (j *job) send(event client.Event) {
 	for ch := range j.streams {
 		select {
 		case ch <- event:
 		default:
-			if kind == client.EventState {
+			if event.Type != client.EventProgress {
 				delete(j.streams, ch)
 				close(ch)
 			}
@@ -123,14 +151,19 @@ func (j *job) publish(kind client.EventType) {
 	}
 }
 
-// follow returns the job as it is and a channel of what comes after. The channel
-// is closed when the reader is too slow. stop ends it.
-func (j *job) follow() (now client.JobStatus, events <-chan client.Event, stop func()) {
+// follow returns the job as it is, with its text so far if there is any, and a
+// channel of what comes after. The channel is closed when the reader is too
+// slow. stop ends it.
+func (j *job) follow() (now []client.Event, events <-chan client.Event, stop func()) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	ch := make(chan client.Event, watchBuffer)
 	j.streams[ch] = struct{}{}
-	return j.status(), ch, func() {
+	now = []client.Event{{Type: client.EventState, Job: j.status()}}
+	if len(j.text) > 0 {
+		now = append(now, client.Event{Type: client.EventDelta, Delta: &client.Delta{Seq: max(0, j.told-1), Text: string(j.text)}})
+	}
+	return now, ch, func() {
 		j.mu.Lock()
 		defer j.mu.Unlock()
 		delete(j.streams, ch)

@@ -260,30 +260,30 @@ func (s *Studio) events(w http.ResponseWriter, r *http.Request) {
 		_, err := io.WriteString(w, text)
 		return err == nil && control.Flush() == nil
 	}
-	event := client.Event{Type: client.EventState, Job: now}
 	tick := time.NewTicker(streamComment)
 	defer tick.Stop()
 	for {
-		data, err := json.Marshal(event.Job)
-		if err != nil || !send(fmt.Sprintf("event: %s\ndata: %s\n\n", event.Type, data)) || event.Job.State.Final() {
-			return
-		}
-		for waiting := true; waiting; {
-			select {
-			case next, ok := <-events:
-				if !ok { // too slow to be told everything
-					return
-				}
-				event, waiting = next, false
-			case <-tick.C:
-				if !send(": still here\n\n") {
-					return
-				}
-			case <-r.Context().Done():
-				return
-			case <-s.done:
+		for _, event := range now {
+			data, err := event.Data()
+			if err != nil || !send(fmt.Sprintf("event: %s\ndata: %s\n\n", event.Type, data)) || event.Job.State.Final() {
 				return
 			}
+		}
+		now = nil
+		select {
+		case next, ok := <-events:
+			if !ok { // too slow to be told everything
+				return
+			}
+			now = []client.Event{next}
+		case <-tick.C:
+			if !send(": still here\n\n") {
+				return
+			}
+		case <-r.Context().Done():
+			return
+		case <-s.done:
+			return
 		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sync"
@@ -20,6 +19,7 @@ const maxPending = 1000
 
 var (
 	errNoRegistration = errors.New("there is no such registration request")
+	errNoWorker       = errors.New("there is no such worker")
 	errNotPending     = errors.New("the registration request was decided already")
 	errTooManyPending = errors.New("too many registration requests wait for approval")
 )
@@ -129,8 +129,8 @@ func (r *registry) poll(ctx context.Context, id, secret string) (protocol.PollRe
 		return protocol.PollResponse{Status: protocol.StatusRejected, Reason: e.Value.Reason}, nil
 	case store.Approved:
 		worker, ok := r.workers[e.Value.WorkerID]
-		if !ok {
-			return protocol.PollResponse{}, fmt.Errorf("worker %s of the request is missing", e.Value.WorkerID)
+		if !ok { // it was removed
+			return protocol.PollResponse{}, errNoRegistration
 		}
 		token := newSecret()
 		worker.Value.TokenHash = hashed(token)
@@ -189,6 +189,33 @@ func (r *registry) approve(ctx context.Context, e store.Entry[store.Registration
 		return err
 	}
 	r.log.Info("a worker was approved", "request_id", e.Value.ID, "worker_id", worker.ID, "name", worker.Name)
+	return nil
+}
+
+// remove forgets a worker: its token is void at once. An unknown one is
+// errNoWorker. Its requests are superseded, so that the same secret does not
+// find them again; a crash before that leaves requests that answer as unknown.
+func (r *registry) remove(ctx context.Context, id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	worker, ok := r.workers[id]
+	if !ok {
+		return errNoWorker
+	}
+	if err := r.store.Workers.Delete(ctx, id, worker.Revision); err != nil {
+		return err
+	}
+	delete(r.workers, id)
+	r.log.Info("a worker was removed", "worker_id", id, "name", worker.Value.Name)
+	for _, e := range r.rows {
+		if e.Value.WorkerID != id || e.Value.Status != store.Approved {
+			continue
+		}
+		e.Value.Status = store.Superseded
+		if err := r.put(ctx, e); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

@@ -35,13 +35,14 @@ type session struct {
 	// Guarded by the hub's mutex.
 	connectedAt time.Time
 	caps        protocol.Capabilities
-	ready       bool      // the first heartbeat came
-	gone        bool      // no longer in the index
-	blocked     bool      // said busy or paused, or nothing, to an offer
-	busyWith    string    // job that the last heartbeat named
-	held        *job      // reserved, offered or running
-	beat        time.Time // of the last heartbeat
-	unnamed     time.Time // since when heartbeats do not name held; zero when they do
+	ready       bool            // the first heartbeat came
+	gone        bool            // no longer in the index
+	blocked     bool            // said busy or paused, or nothing, to an offer
+	busyWith    string          // job that the last heartbeat named
+	held        *job            // reserved, offered or running
+	beat        time.Time       // of the last heartbeat
+	unnamed     time.Time       // since when heartbeats do not name held; zero when they do
+	kept        map[string]bool // jobs that stayed its worker's over a reconnect
 }
 
 // send writes one frame.
@@ -185,10 +186,14 @@ func (s *session) welcome(ctx context.Context, frame protocol.WorkerFrame, authe
 	s.hub.attach(ctx, s, hello.Capabilities)
 	err := s.send(protocol.Welcome{
 		WorkerID: s.worker, ServerTime: time.Now().UTC().Format(time.RFC3339),
-		Features: []string{protocol.FeatureProgress, protocol.FeatureAttempt},
+		Features: protocol.Features(),
 	})
 	if err != nil {
 		s.drop()
+		return false
+	}
+	if !authentic(hello.AuthToken) { // removed meanwhile, when it was not in the index yet
+		s.end(protocol.CloseDeleted, removedText, &protocol.Error{Code: protocol.ErrorDeleted, Message: removedText})
 		return false
 	}
 	s.log.Info("worker connected", "name", clip(hello.Capabilities.MachineName, maxName), "version", clip(hello.Capabilities.AgentVersion, maxName))
@@ -216,6 +221,14 @@ func (s *session) handle(ctx context.Context, frame protocol.WorkerFrame) error 
 		if s.has(protocol.FeatureProgress) {
 			s.hub.report(s, f)
 		}
+	case protocol.Delta:
+		if s.has(protocol.FeatureStream) {
+			s.hub.tell(s, f)
+		}
+	case protocol.Resume:
+		if s.has(protocol.FeatureResume) {
+			return s.hub.resume(ctx, s, f)
+		}
 	case protocol.LogBatch:
 		s.hub.keepLogs(s.worker, f.Entries)
 	case protocol.ReadyForMore: // reserved; a nudge must not cause an offer (§3.8.7)
@@ -229,5 +242,8 @@ func (s *session) handle(ctx context.Context, frame protocol.WorkerFrame) error 
 func (s *session) has(feature string) bool {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
-	return slices.Contains(s.caps.Features, feature)
+	return s.hasLocked(feature)
 }
+
+// hasLocked is has for callers that hold the hub's mutex.
+func (s *session) hasLocked(feature string) bool { return slices.Contains(s.caps.Features, feature) }

@@ -30,6 +30,7 @@ type Config struct {
 	CheckEvery      time.Duration // how often that is looked at; default 10 s
 	OfferExpiry     time.Duration // an unanswered offer is taken back; default 15 s
 	ReclaimGrace    time.Duration // a claim waits for its worker to reconnect; default 60 s
+	CancelLimit     time.Duration // a worker may take this long to stop a job; default 10 s
 	LostAfter       time.Duration // heartbeats stopped naming a running job; default 10 s
 	MaxAttempts     int           // default 3
 	MaxResult       int64         // bytes of one result; default 2 GiB
@@ -63,6 +64,7 @@ func New(cfg Config) (*Studio, error) {
 	cfg.CheckEvery = cmp.Or(cfg.CheckEvery, 10*time.Second)
 	cfg.OfferExpiry = cmp.Or(cfg.OfferExpiry, 15*time.Second)
 	cfg.ReclaimGrace = cmp.Or(cfg.ReclaimGrace, time.Minute)
+	cfg.CancelLimit = cmp.Or(cfg.CancelLimit, 10*time.Second)
 	cfg.LostAfter = cmp.Or(cfg.LostAfter, 10*time.Second)
 	cfg.MaxAttempts = cmp.Or(cfg.MaxAttempts, 3)
 	cfg.MaxResult = cmp.Or(cfg.MaxResult, 2<<30)

@@ -61,6 +61,14 @@ func (c *Client) Get(ctx context.Context, id string) (JobStatus, error) {
 	return out, err
 }
 
+// Cancel ends a job without a result. While a worker is stopping it, the answer
+// is its state before. A job that has ended is an *Error with status 409.
+func (c *Client) Cancel(ctx context.Context, id string) (JobStatus, error) {
+	var out JobStatus
+	err := c.json(ctx, http.MethodPost, nil, &out, "jobs", id, "cancel")
+	return out, err
+}
+
 // Models lists the models that jobs may name.
 func (c *Client) Models(ctx context.Context) ([]Model, error) {
 	var out ModelList

@@ -39,6 +39,7 @@ func readEvents(r io.Reader) iter.Seq2[Event, error] {
 		lines.Buffer(make([]byte, 0, 4096), maxEvent)
 		var kind string
 		var data []byte
+		var job JobStatus // as it was told last
 		for lines.Scan() {
 			line := bytes.TrimSuffix(lines.Bytes(), []byte("\r"))
 			name, value, _ := bytes.Cut(line, []byte(":"))
@@ -47,7 +48,8 @@ func readEvents(r io.Reader) iter.Seq2[Event, error] {
 			case len(line) == 0 && len(data) == 0:
 				kind = ""
 			case len(line) == 0:
-				event, err := decodeEvent(kind, data)
+				event, err := decodeEvent(kind, data, job)
+				job = event.Job
 				if !yield(event, err) || err != nil {
 					return
 				}
@@ -73,12 +75,20 @@ func readEvents(r io.Reader) iter.Seq2[Event, error] {
 	}
 }
 
-func decodeEvent(kind string, data []byte) (Event, error) {
+// decodeEvent reads one event; job is what the one before said.
+func decodeEvent(kind string, data []byte, job JobStatus) (Event, error) {
 	event := Event{Type: EventType(kind)}
-	if event.Type != EventState && event.Type != EventProgress {
-		return Event{}, fmt.Errorf("follow the job: unknown event %.100q", kind)
+	var err error
+	switch event.Type {
+	case EventState, EventProgress:
+		err = json.Unmarshal(data, &event.Job)
+	case EventDelta:
+		event.Job, event.Delta = job, &Delta{}
+		err = json.Unmarshal(data, event.Delta)
+	default:
+		err = fmt.Errorf("unknown event %.100q", kind)
 	}
-	if err := json.Unmarshal(data, &event.Job); err != nil {
+	if err != nil {
 		return Event{}, fmt.Errorf("follow the job: %w", err)
 	}
 	return event, nil

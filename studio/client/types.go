@@ -1,6 +1,7 @@
 package client
 
 import (
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -11,7 +12,7 @@ import (
 const (
 	MaxJob   = 1 << 20 // of a submitted job
 	maxReply = 16 << 20
-	maxEvent = 1 << 20 // of one server-sent event
+	maxEvent = 8 << 20 // of one server-sent event; JSON spells a character of a text with up to six
 )
 
 // Job is what POST /api/v1/jobs takes.
@@ -82,16 +83,35 @@ type Result struct {
 // EventType is the name of a server-sent event.
 type EventType string
 
-// The event types: the job's state changed, or only its progress did.
+// The event types: the job's state changed, only its progress did, or there is
+// more of the text that it writes.
 const (
 	EventState    EventType = "state"
 	EventProgress EventType = "progress"
+	EventDelta    EventType = "delta"
 )
 
 // Event is one message of GET /api/v1/jobs/{id}/events.
 type Event struct {
-	Type EventType
-	Job  JobStatus // as it is now
+	Type  EventType
+	Job   JobStatus // as it was told last
+	Delta *Delta    // only of EventDelta
+}
+
+// Delta is the next piece of the text that a running job writes; the first one
+// holds all there was before. A state other than running voids what was told:
+// the result is what counts, or a new attempt begins anew.
+type Delta struct {
+	Seq  int    `json:"seq"`
+	Text string `json:"text"`
+}
+
+// Data returns the event's data as it is on the wire.
+func (e Event) Data() ([]byte, error) {
+	if e.Delta != nil {
+		return json.Marshal(e.Delta)
+	}
+	return json.Marshal(e.Job)
 }
 
 // JobList is the answer to GET /api/v1/jobs.

@@ -109,6 +109,21 @@ func (b *Bucket[T]) Update(ctx context.Context, id string, v T, revision uint64)
 	})
 }
 
+// Delete removes the record if it still has the given revision. Otherwise the
+// error is ErrConflict.
+func (b *Bucket[T]) Delete(ctx context.Context, id string, revision uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, opLimit)
+	defer cancel()
+	err := b.shard(id).Purge(ctx, id, jetstream.LastRevision(revision))
+	if failed, ok := errors.AsType[*jetstream.APIError](err); ok && failed.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+		return fmt.Errorf("delete the record %s: %w", id, ErrConflict)
+	}
+	if err != nil {
+		return fmt.Errorf("delete the record %s: %w", id, err)
+	}
+	return nil
+}
+
 func (b *Bucket[T]) write(ctx context.Context, id string, v T, put func(context.Context, jetstream.KeyValue, []byte) (uint64, error)) (uint64, error) {
 	data, err := json.Marshal(v)
 	if err != nil {

@@ -42,6 +42,7 @@ type Job struct {
 	WorkerID       string               `json:"workerId,omitempty"`
 	Session        string               `json:"session,omitempty"` // the session that holds the claim
 	Error          string               `json:"error,omitempty"`
+	Cancelling     bool                 `json:"cancelling,omitempty"` // claimed, and to be cancelled
 	CreatedAt      time.Time            `json:"createdAt"`
 	StartedAt      time.Time            `json:"startedAt,omitzero"`
 	FinishedAt     time.Time            `json:"finishedAt,omitzero"`
