@@ -42,7 +42,7 @@ type command struct {
 
 // Main runs one command and returns the exit code.
 func Main(ctx context.Context, args []string, s Streams) int {
-	root := newRoot(&command{Streams: s})
+	root := newRoot(&command{Streams: s}) //nolint:contextcheck // cobra hands ctx to each command
 	root.SetArgs(args)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)

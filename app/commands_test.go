@@ -256,9 +256,17 @@ func TestCommands(t *testing.T) {
 	h := newHome(t)
 	h.config = filepath.Join(h.dir, "none.toml")
 	for _, args := range [][]string{
-		{"enable"}, {"disable"}, {"install-service"}, {"uninstall-service"}, {"dance"},
-		{"register", "--label", "x"}, {"register", "--bootstrap-token", "x"}, {"run", "--wait-for-lock"},
-		{"pause", "now"}, {"version", "now"}, {"status", "--yaml"},
+		{"enable"},
+		{"disable"},
+		{"install-service"},
+		{"uninstall-service"},
+		{"dance"},
+		{"register", "--label", "x"},
+		{"register", "--bootstrap-token", "x"},
+		{"run", "--wait-for-lock"},
+		{"pause", "now"},
+		{"version", "now"},
+		{"status", "--yaml"},
 	} {
 		h.wantRefusal(t, exitUsage, args)
 	}

@@ -27,11 +27,11 @@ func (h *host) ResetRegistration(context.Context) error { return h.worker.ResetR
 func (h *host) SetThreshold(_ context.Context, gb float64) error { return h.worker.SetThreshold(gb) }
 
 // TryHere starts a private studio on this computer and joins it.
-func (h *host) TryHere(ctx context.Context) error {
+func (h *host) TryHere(context.Context) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.private == nil {
-		p, err := openPrivateStudio(ctx, privateDir(h.path), "", h.log)
+		p, err := openPrivateStudio(privateDir(h.path), "", h.log) //nolint:contextcheck // opening ends by its own limits
 		if err != nil {
 			return err
 		}

@@ -47,7 +47,7 @@ func newHome(tb testing.TB) *home {
 func (h *home) environ() []string {
 	return append([]string{
 		"PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir(), "HOME=" + h.dir, "XDG_CONFIG_HOME=" + filepath.Join(h.dir, "c"),
-		"XDG_STATE_HOME=" + filepath.Join(h.dir, "s"), programMode + "=1", "GORACE=halt_on_error=1",
+		"XDG_STATE_HOME=" + filepath.Join(h.dir, "s"), programMode + "=1", "GORACE=halt_on_error=1 atexit_sleep_ms=0",
 	}, h.extra...)
 }
 

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"sync"
 	"syscall"
 
@@ -60,8 +59,10 @@ var errAlreadyRunning = errors.New("another worker is running with this config")
 // openHost makes this process the instance of a config and puts its worker
 // together. Nothing runs and nobody is called before run.
 func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
-	h = &host{path: hc.path, observers: observe.New(), window: hc.window, show: make(chan struct{}, 1),
-		quit: make(chan struct{}), studios: make(chan *privateStudio, 1)}
+	h = &host{
+		path: hc.path, observers: observe.New(), window: hc.window, show: make(chan struct{}, 1),
+		quit: make(chan struct{}), studios: make(chan *privateStudio, 1),
+	}
 	queue := new(logs.Queue)
 	if h.log, h.flush, err = newLogger(hc.stderr, h.observers.Logs, queue); err != nil {
 		return nil, err
@@ -93,7 +94,7 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	if err != nil {
 		return nil, err
 	}
-	h.private, err = findPrivateStudio(ctx, store, hc.private, h.log)
+	h.private, err = findPrivateStudio(store, hc.private, h.log) //nolint:contextcheck // opening ends by its own limits
 	if err != nil {
 		return nil, err
 	}
@@ -211,6 +212,3 @@ func (h *host) answer(command string) answer {
 	}
 	return a
 }
-
-// results is the folder of delivered results.
-func (h *host) results() string { return filepath.Join(filepath.Dir(h.path), "results") }

@@ -32,7 +32,7 @@ func addressFile(dir string) string { return filepath.Join(dir, "address") }
 
 // findPrivateStudio opens the private studio of a config, when the config points
 // at it or must is set.
-func findPrivateStudio(ctx context.Context, store *config.Store, must bool, log *slog.Logger) (*privateStudio, error) {
+func findPrivateStudio(store *config.Store, must bool, log *slog.Logger) (*privateStudio, error) {
 	dir := privateDir(store.Path())
 	kept, err := os.ReadFile(addressFile(dir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -42,7 +42,7 @@ func findPrivateStudio(ctx context.Context, store *config.Store, must bool, log 
 	if !must && (address == "" || store.Get().APIBaseURL != address) {
 		return nil, nil
 	}
-	p, err := openPrivateStudio(ctx, dir, address, log)
+	p, err := openPrivateStudio(dir, address, log)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +57,7 @@ func findPrivateStudio(ctx context.Context, store *config.Store, must bool, log 
 
 // openPrivateStudio opens the studio in dir at its kept address, or at a free
 // loopback port.
-func openPrivateStudio(ctx context.Context, dir, address string, log *slog.Logger) (*privateStudio, error) {
+func openPrivateStudio(dir, address string, log *slog.Logger) (*privateStudio, error) {
 	listen := strings.TrimPrefix(address, "http://")
 	if host, _, err := net.SplitHostPort(listen); err != nil || !net.ParseIP(host).IsLoopback() {
 		listen = "127.0.0.1:0"
