@@ -10,14 +10,17 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
+	imagedraw "image/draw"
 	"image/png"
 	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/HugoSmits86/nativewebp"
+	"golang.org/x/image/webp"
 
 	"studioworker/worker/engine"
 )
@@ -128,9 +131,53 @@ func picture(ctx context.Context, prompt string, w, h int, ext string, progress 
 
 func encode(buf *bytes.Buffer, img *image.Paletted, ext string) error {
 	if ext == "webp" {
-		return nativewebp.Encode(buf, img, nil)
+		return encodeWebP(buf, img)
 	}
 	return png.Encode(buf, img)
+}
+
+// webpTries is how often a picture is changed by one pixel until its encoding
+// holds. One try in a hundred fails.
+const webpTries = 8
+
+// encodeWebP encodes a picture and reads it back. The encoder (nativewebp
+// v0.9.3) writes a Huffman code now and then that no decoder accepts; the same
+// picture without its palette, or with one other pixel, comes out well.
+func encodeWebP(buf *bytes.Buffer, img *image.Paletted) error {
+	full := image.NewNRGBA(img.Bounds())
+	imagedraw.Draw(full, full.Bounds(), img, image.Point{}, imagedraw.Src)
+	for try := range webpTries {
+		for _, candidate := range []image.Image{img, full} {
+			buf.Reset()
+			if err := nativewebp.Encode(buf, candidate, nil); err != nil {
+				return err
+			}
+			if same(buf.Bytes(), candidate) {
+				return nil
+			}
+		}
+		at := image.Pt(img.Rect.Min.X+try, img.Rect.Min.Y)
+		img.SetColorIndex(at.X, at.Y, (img.ColorIndexAt(at.X, at.Y)+1)%uint8(len(img.Palette)))
+		full.Set(at.X, at.Y, img.At(at.X, at.Y))
+	}
+	return errors.New("the picture cannot be written as webp")
+}
+
+// same says whether data decodes to the picture.
+func same(data []byte, want image.Image) bool {
+	got, err := webp.Decode(bytes.NewReader(data))
+	if err != nil || got.Bounds() != want.Bounds() {
+		return false
+	}
+	for y := want.Bounds().Min.Y; y < want.Bounds().Max.Y; y++ {
+		for x := want.Bounds().Min.X; x < want.Bounds().Max.X; x++ {
+			r1, g1, b1, a1 := got.At(x, y).RGBA()
+			if r2, g2, b2, a2 := want.At(x, y).RGBA(); r1 != r2 || g1 != g2 || b1 != b2 || a1 != a2 {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // completion is a result of kind llm (protocol spec §4.2).
