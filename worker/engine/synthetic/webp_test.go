@@ -10,11 +10,11 @@ import (
 	"studioworker/worker/engine"
 )
 
-// The encoder alone fails for about one picture in a hundred.
+// For prompt 243 the encoder alone writes what no decoder accepts.
 func TestEveryPictureDecodes(t *testing.T) {
-	for i := range 400 {
+	for i := 240; i < 246; i++ {
 		prompt := fmt.Sprint("prompt ", i)
-		data, err := picture(t.Context(), prompt, 96, 64, "webp", func(engine.Progress) {})
+		data, err := picture(t.Context(), prompt, defaultSide, defaultSide, "webp", func(engine.Progress) {})
 		if err != nil {
 			t.Fatalf("%s: %v", prompt, err)
 		}
