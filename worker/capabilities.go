@@ -43,7 +43,7 @@ func (w *Worker) capabilities() protocol.Capabilities {
 		VRAMTotalGB: vram, VRAMThresholdGB: c.VRAMThresholdGB, AutoEnabled: w.availability.AutoEnabled(),
 		AutoStart: false, AutoUpdate: &no, StartMinimised: &c.StartMinimised, OnlyWhenIdle: &c.OnlyWhenIdle,
 		UserPresence: w.availability.Presence(), SupportedModels: []string{}, SupportedModelsPerKind: map[string][]string{},
-		Features: []string{protocol.FeatureProgress, protocol.FeatureAttempt},
+		Features: protocol.Features(),
 	}
 	models := w.cfg.Router.Models()
 	for _, kind := range engine.Kinds() {

@@ -334,6 +334,14 @@ func (o offers) Offer(ctx context.Context, claim protocol.Claim, link session.Li
 	o.Runner.Offer(ctx, claim, link)
 }
 
+func (o offers) Resumed(ctx context.Context, keep, drop []string, link session.Link) {
+	o.Runner.Resumed(ctx, keep, drop, link)
+}
+
+func (o offers) Revoke(ctx context.Context, jobID, reason string, link session.Link) {
+	o.Runner.Revoke(ctx, jobID, reason, link)
+}
+
 // Reload takes up a config that another process changed. A session begins anew
 // when its credentials or its studio are not those of the config any more.
 func (w *Worker) Reload() {

@@ -18,6 +18,11 @@ type Request struct {
 	STT   *STT
 	TTS   *TTS
 	Video *Video
+
+	// Delta, when it is not nil, takes the answer of an llm job piece by piece, in
+	// order, each valid UTF-8. It never waits, and must not be called after Run has
+	// returned. The result file counts, whatever was said here.
+	Delta func(text string)
 }
 
 // hasParameters tells whether the parameters of the request's kind are there.

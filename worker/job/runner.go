@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -63,15 +64,15 @@ type Runner struct {
 
 	mu      sync.Mutex
 	jobID   string                  // of the job in flight, from accept to outcome
+	link    Link                    // where its outcome goes; its session may be over
+	studio  string                  // that offered it
+	owed    []owed                  // failures that could not be said
 	cancel  context.CancelCauseFunc // of the job in flight; nil = it has not begun
 	stopped error                   // why the job in flight was stopped before it began; nil = it was not
 }
 
 // work is an accepted offer.
-type work struct {
-	claim protocol.Claim
-	link  Link
-}
+type work struct{ claim protocol.Claim }
 
 // New returns a runner. Accepted jobs are run by Run.
 func New(cfg Config) *Runner {
@@ -106,14 +107,14 @@ func (r *Runner) Offer(ctx context.Context, claim protocol.Claim, link Link) {
 		}
 		return
 	}
-	r.setJob(claim.JobID)
+	r.setJob(claim.JobID, link)
 	if err := link.Send(ctx, protocol.Accept{JobID: claim.JobID}); err != nil {
-		r.setJob("")
+		r.setJob("", nil)
 		r.gate.release()
 		log.Error("answer was not sent", "error", err)
 		return
 	}
-	r.work <- work{claim, link}
+	r.work <- work{claim}
 }
 
 // CurrentJobID is the job in flight, from its accept until its outcome is
@@ -124,10 +125,11 @@ func (r *Runner) CurrentJobID() string {
 	return r.jobID
 }
 
-func (r *Runner) setJob(id string) {
+func (r *Runner) setJob(id string, link Link) {
+	studio, _ := r.cfg.Origin()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.jobID, r.cancel, r.stopped = id, nil, nil
+	r.jobID, r.link, r.studio, r.cancel, r.stopped = id, link, studio, nil, nil
 }
 
 // begin says how the job in flight is stopped from now on.
@@ -181,9 +183,14 @@ func (r *Runner) run(ctx context.Context, w work) {
 		Preview: observe.Preview(w.claim.Task.Prompt()), Started: start,
 	}
 	r.cfg.Observers.CurrentJob.Set(current)
+	stored := false
 	defer func() {
 		r.cfg.Observers.CurrentJob.Set(observe.CurrentJob{})
-		r.setJob("")
+		link := r.current()
+		r.setJob("", nil) // from here on Cancel does not find the job
+		if stored && errors.Is(context.Cause(ctx), ErrRevoked) {
+			r.discard(ctx, w.claim.JobID, link, log)
+		}
 		r.gate.release()
 	}()
 	entry, err := r.result(ctx, w, current, log)
@@ -191,6 +198,7 @@ func (r *Runner) run(ctx context.Context, w work) {
 		r.fail(ctx, w, current, err, log)
 		return
 	}
+	stored = true
 	log.Info("job dispatched", "elapsed_ms", time.Since(start).Milliseconds(), "ext", entry.Ext, "bytes", entry.Size)
 	r.deliver(ctx, w, entry, log)
 }
@@ -279,12 +287,15 @@ func picture(kind, path string) []byte {
 func (r *Runner) compute(ctx context.Context, w work, dir string) (engine.Result, error) {
 	last := newest{at: make(chan engine.Progress, 1)}
 	running, stop := context.WithCancel(ctx)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		r.tell(running, w, last.at)
-	}()
-	made, err := r.cfg.Engines.Run(ctx, request(w.claim, dir), func(p engine.Progress) {
+	var telling sync.WaitGroup
+	telling.Go(func() { r.tell(running, w, last.at) })
+	req := request(w.claim, dir)
+	if req.Kind == engine.KindLLM {
+		text := newPieces()
+		req.Delta = text.add
+		telling.Go(func() { r.recite(ctx, running, w, text) })
+	}
+	made, err := r.cfg.Engines.Run(ctx, req, func(p engine.Progress) {
 		r.cfg.Observers.CurrentJob.Update(func(job observe.CurrentJob) observe.CurrentJob {
 			job.Progress = observe.Progress{Step: p.Step, Total: p.Total, Text: p.Text}
 			return job
@@ -292,7 +303,7 @@ func (r *Runner) compute(ctx context.Context, w work, dir string) (engine.Result
 		last.put(p)
 	})
 	stop()
-	<-done
+	telling.Wait()
 	return made, err
 }
 
@@ -315,9 +326,6 @@ func (n *newest) put(p engine.Progress) {
 // tell sends progress frames, at most one each period, to a studio that wants
 // them, until ctx ends.
 func (r *Runner) tell(ctx context.Context, w work, progress <-chan engine.Progress) {
-	if !w.link.Has(protocol.FeatureProgress) {
-		return
-	}
 	pause := time.NewTimer(progressPeriod)
 	defer pause.Stop()
 	for {
@@ -325,9 +333,13 @@ func (r *Runner) tell(ctx context.Context, w work, progress <-chan engine.Progre
 		case <-ctx.Done():
 			return
 		case p := <-progress:
+			link := r.current()
+			if !link.Has(protocol.FeatureProgress) {
+				continue
+			}
 			frame := protocol.Progress{JobID: w.claim.JobID, Step: max(0, p.Step), Total: max(0, p.Total), Message: p.Text}
-			if err := w.link.Send(ctx, frame); err != nil {
-				return // the session is over; the job goes on
+			if err := link.Send(ctx, frame); err != nil {
+				continue // the session is over; the job goes on, perhaps on another
 			}
 			pause.Reset(progressPeriod) // counted from this frame
 		}
@@ -347,23 +359,34 @@ func (r *Runner) deliver(ctx context.Context, w work, e outbox.Entry, log *slog.
 		switch out, err := r.cfg.Deliver(ctx, e); {
 		case err == nil:
 		case out.State == outbox.StateRefused: // damaged, or never to be taken: the studio must not wait for it
-			r.answerFail(ctx, w, cleanText(err), true, log)
+			r.answerFail(ctx, e.JobID, r.current(), cleanText(err), true, log)
 		default:
 			log.Warn("result waits for the studio", "error", err)
 		}
 		return
 	}
-	value, err := r.cfg.Outbox.ReadJSON(e)
-	if err != nil {
+	err := r.sendJSON(ctx, e, r.send)
+	if errors.Is(err, errUnreadable) {
 		r.fail(ctx, w, observe.CurrentJob{ID: e.JobID, Kind: e.Kind, Model: e.Model, Preview: observe.Preview(e.Prompt), Started: e.Started}, err, log)
 		return
 	}
-	prompt := e.Prompt
-	if err := w.link.Send(ctx, protocol.CompleteJSON{JobID: e.JobID, Result: json.RawMessage(value), Prompt: &prompt}); err != nil {
+	if err != nil {
 		log.Error("answer was not sent", "error", err)
 		return
 	}
-	log.Info("json result sent", "bytes", len(value))
+	log.Info("json result sent", "bytes", e.Size)
+}
+
+// errUnreadable says that a stored result cannot be had.
+var errUnreadable = errors.New("the stored result cannot be read")
+
+// sendJSON sends a stored JSON result.
+func (r *Runner) sendJSON(ctx context.Context, e outbox.Entry, send func(context.Context, protocol.WorkerFrame) error) error {
+	value, err := r.cfg.Outbox.ReadJSON(e)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	return send(ctx, protocol.CompleteJSON{JobID: e.JobID, Result: json.RawMessage(value), Prompt: &e.Prompt})
 }
 
 // Acknowledged says that the studio has stored the JSON result of a job.
@@ -416,10 +439,17 @@ func (r *Runner) fail(ctx context.Context, w work, job observe.CurrentJob, err e
 	text := cleanText(err)
 	outcome := observe.OutcomeFailed
 	retryable := engine.Retryable(err)
-	if ctx.Err() != nil {
-		outcome, retryable, text = observe.OutcomeCancelled, true, cleanText(context.Cause(ctx))
+	cause := context.Cause(ctx)
+	if cause != nil {
+		outcome, retryable, text = observe.OutcomeCancelled, true, cleanText(cause)
 	}
-	r.answerFail(ctx, w, text, retryable, log)
+	switch {
+	case errors.Is(cause, errDropped): // it is not ours to answer for
+	case errors.Is(cause, ErrRevoked):
+		r.answerFail(ctx, job.ID, r.current(), revokedText, false, log)
+	default:
+		r.answerFail(ctx, job.ID, r.current(), text, retryable, log)
+	}
 	failed := func(row observe.RecentJob) observe.RecentJob {
 		row.Outcome, row.Error, row.ResultPath = outcome, text, ""
 		return row
@@ -429,17 +459,6 @@ func (r *Runner) fail(ctx context.Context, w work, job observe.CurrentJob, err e
 			ID: job.ID, Kind: job.Kind, Model: job.Model, Preview: job.Preview, Started: job.Started,
 			Duration: time.Since(job.Started),
 		}))
-	}
-}
-
-// answerFail sends the fail frame. A job that was stopped still owes the studio
-// its answer, so ctx may be over.
-func (r *Runner) answerFail(ctx context.Context, w work, text string, retryable bool, log *slog.Logger) {
-	log.Warn("job failed", "error", text, "retryable", retryable)
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyLimit)
-	defer cancel()
-	if err := w.link.Send(ctx, protocol.Fail{JobID: w.claim.JobID, Error: text, Retryable: retryable}); err != nil {
-		log.Error("answer was not sent", "error", err)
 	}
 }
 

@@ -340,7 +340,7 @@ func (d *Deliverer) obey(e Entry, a answer) (Outcome, error) {
 		return d.keep(e, a.err())
 	case verdictDrop:
 		d.log.Warn("result dropped, its job is gone", "job_id", e.JobID)
-		return d.refused(e, d.o.drop(e), a.err())
+		return d.refused(e, d.o.Drop(e), a.err())
 	case verdictRefuse:
 		return d.refused(e, d.o.Refuse(e, a.err().Error()), a.err())
 	case verdictPark:

@@ -278,8 +278,9 @@ func (o *Outbox) promote(e Entry) (Entry, error) {
 	return o.ready.entries[e.name()], nil
 }
 
-// drop removes an entry for good: the studio said that the job is gone (410).
-func (o *Outbox) drop(e Entry) error {
+// Drop removes an entry for good: the studio said that the job is gone (410), or
+// cancelled it.
+func (o *Outbox) Drop(e Entry) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	dir, _, err := o.takeOut(e, goneMark)

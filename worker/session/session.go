@@ -22,7 +22,7 @@ import (
 const (
 	writeLimit = 10 * time.Second // a write that takes longer ends the session
 	sendQueue  = 64               // frames waiting for the writer
-	offerQueue = 16               // offers waiting for their answer; then the reader waits
+	taskQueue  = 16               // frames about jobs waiting for their answer; then the reader waits
 	flushLimit = 2 * time.Second  // to ship the last logs of an orderly end
 	lastRead   = time.Second      // for what the studio said before a write failed
 	logPeriod  = time.Second
@@ -48,6 +48,15 @@ type Jobs interface {
 	Acknowledged(jobID string)
 	// CurrentJobID is the job in flight, or empty.
 	CurrentJobID() string
+	// Unfinished lists the jobs of this studio that run or whose outcome it does
+	// not have, at most protocol.MaxResume.
+	Unfinished() []string
+	// Resumed says which of them are still this worker's; their outcome goes to
+	// link from now on.
+	Resumed(ctx context.Context, keep, drop []string, link Link)
+	// Revoke stops a job that the studio cancelled. The answer goes to link
+	// unless the job is in flight on another.
+	Revoke(ctx context.Context, jobID, reason string, link Link)
 }
 
 // LogSource hands out what is to be shipped.
@@ -81,6 +90,8 @@ type Session struct {
 	outbound chan outFrame
 	over     chan struct{} // closed when nothing is written any more
 	features atomic.Pointer[[]string]
+	named    []string // features that our hello named; set before the welcome
+	resumes  []string // jobs that our resume frame named; set right after the welcome
 	began    time.Time
 	beatAt   atomic.Int64 // when the last heartbeat was written, in ns after began; 0 = acknowledged
 }
@@ -140,6 +151,7 @@ func (s *Session) run(ctx context.Context, token string) (up time.Duration, err 
 func (s *Session) talk(ctx context.Context, token string) (up time.Duration, err error) {
 	caps := s.cfg.Capabilities()
 	s.banner(caps)
+	s.named = caps.Features
 	if err := s.Send(ctx, protocol.Hello{AuthToken: token, Capabilities: caps}); err != nil {
 		return 0, err
 	}
@@ -151,10 +163,13 @@ func (s *Session) talk(ctx context.Context, token string) (up time.Duration, err
 	s.features.Store(&welcome.Features)
 	s.cfg.Log.Info("server welcomed", "worker_id", welcome.WorkerID, "server_time", welcome.ServerTime)
 	s.cfg.Observers.Session.Set(observe.Session{State: observe.SessionConnected, Since: start, Skew: s.skew(welcome.ServerTime)})
+	if err := s.resume(ctx); err != nil {
+		return time.Since(start), err
+	}
 	if s.cfg.Welcomed != nil {
 		s.cfg.Welcomed()
 	}
-	offers := make(chan protocol.Claim, offerQueue)
+	tasks := make(chan task, taskQueue)
 	outer := ctx
 	g, ctx := errgroup.WithContext(ctx)
 	// Whatever ends first must end the reader too, once it has read a close frame
@@ -170,14 +185,14 @@ func (s *Session) talk(ctx context.Context, token string) (up time.Duration, err
 	})()
 	var readErr error
 	g.Go(func() error { // also answers pings: always keep a reader
-		readErr = s.read(outer, ctx.Done(), offers)
+		readErr = s.read(outer, ctx.Done(), tasks)
 		return readErr
 	})
 	changes := make(chan struct{}, 1)
 	g.Go(func() error { return s.watchAvailability(ctx, changes) })
 	g.Go(func() error { return s.heartbeat(ctx, changes) })
 	g.Go(func() error { return s.pump(ctx) })
-	g.Go(func() error { return s.answer(ctx, offers) })
+	g.Go(func() error { return s.answer(ctx, tasks) })
 	err = g.Wait()
 	// What the studio said outranks how the others noticed the end: after its
 	// close frame every write fails too.
@@ -263,8 +278,34 @@ func (s *Session) refuse(ctx context.Context, bad *protocol.OfferError) {
 	}
 }
 
+// resume tells a studio that wants to know which jobs we still have (see
+// protocol.FeatureResume). Nothing about them may go out before.
+func (s *Session) resume(ctx context.Context) error {
+	if !s.Has(protocol.FeatureResume) || !slices.Contains(s.named, protocol.FeatureResume) {
+		return nil
+	}
+	if s.resumes = s.cfg.Jobs.Unfinished(); len(s.resumes) == 0 {
+		return nil
+	}
+	return s.Send(ctx, protocol.Resume{JobIDs: s.resumes})
+}
+
+// resumed is the part of the studio's answer that we asked about.
+func (s *Session) resumed(ids []string) []string {
+	return slices.DeleteFunc(slices.Clone(ids), func(id string) bool { return !slices.Contains(s.resumes, id) })
+}
+
+// task is what is to be done about a job, off the reader.
+type task func(context.Context)
+
 // read handles frames until the session ends. The parts that failed close done.
-func (s *Session) read(ctx context.Context, done <-chan struct{}, offers chan<- protocol.Claim) error {
+func (s *Session) read(ctx context.Context, done <-chan struct{}, tasks chan<- task) error {
+	do := func(t task) {
+		select {
+		case tasks <- t:
+		case <-done:
+		}
+	}
 	for {
 		frame, err := s.next(ctx)
 		if err != nil {
@@ -274,10 +315,15 @@ func (s *Session) read(ctx context.Context, done <-chan struct{}, offers chan<- 
 		case protocol.Offer:
 			s.cfg.Log.Info("offer received", "job_id", f.Claim.JobID, "game", f.Claim.GameID, "asset", f.Claim.AssetName,
 				"model", f.Claim.Model, "vram", f.Claim.VRAMGBEstimate)
-			select {
-			case offers <- f.Claim:
-			case <-done:
+			do(func(ctx context.Context) { s.cfg.Jobs.Offer(ctx, f.Claim, s) })
+		case protocol.Cancel:
+			if !slices.Contains(s.named, protocol.FeatureCancel) {
+				s.cfg.Log.Warn("frame was dropped, this worker did not name its feature", "type", f.Type(), "job_id", f.JobID)
+				break
 			}
+			do(func(ctx context.Context) { s.cfg.Jobs.Revoke(ctx, f.JobID, f.Reason, s) })
+		case protocol.Resumed:
+			do(func(ctx context.Context) { s.cfg.Jobs.Resumed(ctx, s.resumed(f.Keep), s.resumed(f.Drop), s) })
 		case protocol.HeartbeatAck:
 			s.acknowledged()
 		case protocol.CompleteAck:
@@ -298,14 +344,14 @@ func (s *Session) read(ctx context.Context, done <-chan struct{}, offers chan<- 
 	}
 }
 
-// answer takes offers one after the other, off the reader.
-func (s *Session) answer(ctx context.Context, offers <-chan protocol.Claim) error {
+// answer does what frames ask for, one after the other, off the reader.
+func (s *Session) answer(ctx context.Context, tasks <-chan task) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case claim := <-offers:
-			s.cfg.Jobs.Offer(ctx, claim, s)
+		case t := <-tasks:
+			t(ctx)
 		}
 	}
 }

@@ -40,6 +40,8 @@ type fakeJobs struct {
 	mu    sync.Mutex
 	acked []string
 	job   string
+
+	unfinished []string
 }
 
 func (f *fakeJobs) Offer(ctx context.Context, c protocol.Claim, link Link) {
@@ -52,6 +54,25 @@ func (f *fakeJobs) Acknowledged(id string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.acked = append(f.acked, id)
+}
+
+func (f *fakeJobs) Unfinished() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.unfinished
+}
+
+func (f *fakeJobs) Resumed(ctx context.Context, keep, drop []string, link Link) {
+	for _, id := range keep {
+		_ = link.Send(ctx, protocol.CompleteJSON{JobID: id, Result: []byte(`"kept"`)})
+	}
+	for _, id := range drop {
+		_ = link.Send(ctx, protocol.Fail{JobID: id, Error: "dropped"})
+	}
+}
+
+func (f *fakeJobs) Revoke(ctx context.Context, id, reason string, link Link) {
+	_ = link.Send(ctx, protocol.Fail{JobID: id, Error: reason})
 }
 
 func (f *fakeJobs) CurrentJobID() string {

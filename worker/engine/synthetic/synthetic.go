@@ -83,7 +83,7 @@ func (*Engine) Run(ctx context.Context, req engine.Request, progress func(engine
 		data, err = picture(ctx, req.Video.Prompt, side(req.Video.Width, maxVideoSide), side(req.Video.Height, maxVideoSide), ext, progress)
 	case engine.KindLLM:
 		ext = "json"
-		data, err = reply(req.LLM.Messages)
+		data, err = reply(req.LLM.Messages, req.Delta)
 	case engine.KindSTT:
 		ext = "json"
 		data, err = transcript(req.STT.InputURL, req.STT.Language)
@@ -205,8 +205,9 @@ type usage struct {
 	TotalTokens      int `json:"total_tokens"`
 }
 
-// reply answers a conversation. The system text does not count.
-func reply(messages []engine.Message) ([]byte, error) {
+// reply answers a conversation, and says its words to delta unless that is nil.
+// The system text does not count.
+func reply(messages []engine.Message, delta func(string)) ([]byte, error) {
 	lines := make([]string, 0, len(messages))
 	for _, m := range messages {
 		lines = append(lines, m.Role+": "+m.Content)
@@ -214,11 +215,17 @@ func reply(messages []engine.Message) ([]byte, error) {
 	text := strings.Join(lines, "\n")
 	const completionTokens = 8
 	words := len(strings.Fields(text))
+	content := "[synthetic] reply to prompt #" + fingerprint(text)
+	if delta != nil {
+		for word := range strings.SplitAfterSeq(content, " ") {
+			delta(word)
+		}
+	}
 	return json.Marshal(completion{
 		Object: "chat.completion",
 		Model:  "synthetic-llm",
 		Choices: []choice{{
-			Message:      message{Role: "assistant", Content: "[synthetic] reply to prompt #" + fingerprint(text)},
+			Message:      message{Role: "assistant", Content: content},
 			FinishReason: "stop",
 		}},
 		Usage: usage{PromptTokens: words, CompletionTokens: completionTokens, TotalTokens: words + completionTokens},
