@@ -145,24 +145,42 @@ func parseTime(text string) (int, error) {
 }
 
 // Open says whether the plan holds at t, by the clock of t's time zone.
-func (w *Week) Open(t time.Time) bool {
-	return !w.planned || w.minutes[int(t.Weekday())*dayMinutes+t.Hour()*60+t.Minute()]
-}
+func (w *Week) Open(t time.Time) bool { return !w.planned || w.minutes[minuteOf(t)] }
+
+func minuteOf(t time.Time) int { return int(t.Weekday())*dayMinutes + t.Hour()*60 + t.Minute() }
 
 // Next returns the first moment after t at which the plan begins or ends to hold,
 // by the clock of t's time zone; false when it does neither.
 func (w *Week) Next(t time.Time) (time.Time, bool) {
-	if !w.planned {
-		return time.Time{}, false
-	}
 	open := w.Open(t)
-	end := t.Add(horizon)
-	// Clocks are set forward and back at full minutes.
-	t = t.Round(0).Add(-time.Duration(t.Second())*time.Second - time.Duration(t.Nanosecond()))
-	for t.Before(end) {
-		if t = t.Add(time.Minute); w.Open(t) != open {
+	latest := t.Add(horizon)
+	for t = t.Round(0); t.Before(latest); {
+		wait, ok := w.flip(t, open)
+		if !ok {
+			break
+		}
+		next := t.Add(wait)
+		// The clock on the wall goes on evenly until its zone ends.
+		_, end := t.ZoneBounds()
+		if end.IsZero() || next.Before(end) {
+			return next, true
+		}
+		if t = end.In(t.Location()); w.Open(t) != open {
 			return t, true
 		}
 	}
 	return time.Time{}, false
+}
+
+// flip returns how long after t the plan is not open any more, or is again, on a
+// clock that goes on evenly; false when it never changes.
+func (w *Week) flip(t time.Time, open bool) (time.Duration, bool) {
+	now := minuteOf(t)
+	for ahead := 1; ahead < weekMinutes; ahead++ {
+		if w.planned && w.minutes[(now+ahead)%weekMinutes] != open {
+			within := time.Duration(t.Second())*time.Second + time.Duration(t.Nanosecond())
+			return time.Duration(ahead)*time.Minute - within, true
+		}
+	}
+	return 0, false
 }
