@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"studioworker/gpu"
+	"studioworker/worker/availability"
 	"studioworker/worker/engine"
 	"studioworker/worker/observe"
 	"studioworker/worker/protocol"
@@ -16,6 +17,9 @@ import (
 
 // engineName is what capabilities call a worker with several engines (§3.3).
 const engineName = "multi"
+
+// gpuFresh is how long a look at the cards is good enough to take a job by.
+const gpuFresh = 10 * time.Second
 
 // machine is what a worker says about where it runs; it does not change.
 type machine struct{ name, user string }
@@ -59,6 +63,14 @@ func (w *Worker) capabilities() protocol.Capabilities {
 	return caps
 }
 
+// wishes is the part of the config that says when jobs are taken.
+func (w *Worker) wishes() availability.Settings {
+	c := w.cfg.Store.Get()
+	return availability.Settings{
+		OnlyWhenIdle: c.OnlyWhenIdle, PauseOnBattery: c.PauseOnBattery, WeeklyHours: c.WeeklyHours, ThresholdGB: c.VRAMThresholdGB,
+	}
+}
+
 // showSettings publishes the part of the config that people see.
 func (w *Worker) showSettings() {
 	c := w.cfg.Store.Get()
@@ -95,6 +107,9 @@ func (w *Worker) logBanner() {
 // probeGPUs looks at the cards once; the total is said to the studio.
 func (w *Worker) probeGPUs(ctx context.Context) {
 	devices, err := w.cfg.GPUs(ctx)
+	if ctx.Err() != nil {
+		return // what was seen before is better than nothing
+	}
 	if err != nil {
 		w.cfg.Log.Warn("the graphics cards cannot all be read", "error", strings.Join(strings.Fields(err.Error()), " "))
 	}
@@ -108,6 +123,30 @@ func (w *Worker) probeGPUs(ctx context.Context) {
 	if w.vramGB == 0 { // the first answer stands for the process (§3.3)
 		w.vramGB = gpu.TotalVRAMGB(devices)
 	}
+}
+
+// gpuMemory returns the memory of all cards and how much of it is free, in GiB;
+// total 0 means unknown. It looks again unless need was free moments ago.
+func (w *Worker) gpuMemory(ctx context.Context, need float64) (total, free float64) {
+	seen := w.cfg.Observers.GPUs.Get()
+	total, free = memory(seen.List)
+	if total == 0 || free >= need && time.Since(seen.At) < gpuFresh {
+		return total, free
+	}
+	w.probeGPUs(ctx)
+	return memory(w.cfg.Observers.GPUs.Get().List)
+}
+
+// memory adds up the cards that tell theirs.
+func memory(cards []observe.GPU) (total, free float64) {
+	const gib = 1 << 30
+	for _, card := range cards {
+		if card.Total > 0 {
+			total += float64(card.Total) / gib
+			free += float64(card.Free) / gib
+		}
+	}
+	return total, free
 }
 
 // watchGPUs looks again whenever a job begins or ends: that is when free memory

@@ -14,6 +14,9 @@ import (
 
 	"studioworker/gpu"
 	"studioworker/worker/availability"
+	"studioworker/worker/availability/disk"
+	"studioworker/worker/availability/power"
+	"studioworker/worker/availability/presence"
 	"studioworker/worker/config"
 	"studioworker/worker/engine"
 	"studioworker/worker/job"
@@ -37,6 +40,12 @@ type Config struct {
 	Private   bool          // the studio runs in this program
 	OutboxFS  outbox.FS     // nil = the real one
 	Heartbeat time.Duration // 0 = protocol.HeartbeatInterval
+	Presence  idleReader    // nil = this computer
+}
+
+// idleReader says how long nobody has touched the computer.
+type idleReader interface {
+	IdleFor(ctx context.Context) (time.Duration, error)
 }
 
 // Worker is one worker. Its methods are safe for concurrent use.
@@ -67,11 +76,21 @@ func New(cfg Config) (*Worker, error) {
 		cfg: cfg, machine: thisMachine(), private: cfg.Private,
 		restart: make(chan struct{}, 1), now: make(chan struct{}),
 	}
-	w.availability = availability.New(&cfg.Observers.Availability,
-		func() bool { return cfg.Store.Get().OnlyWhenIdle }, cfg.Log)
+	entries := filepath.Join(dir, "outbox")
+	taking := availability.Config{
+		Slot: &cfg.Observers.Availability, Settings: w.wishes, Presence: cfg.Presence, Power: power.New(power.Config{}),
+		GPUMemory: w.gpuMemory, Stored: func(jobID string) bool { _, ok := w.outbox.Find(jobID); return ok }, Log: cfg.Log,
+	}
+	if taking.Presence == nil {
+		taking.Presence = presence.New()
+	}
+	if cfg.OutboxFS == nil { // any other may lie on no disk of this machine
+		taking.FreeDisk = func() (uint64, error) { return disk.Free(entries) }
+	}
+	w.availability = availability.New(taking)
 	var err error
 	w.outbox, err = outbox.Open(outbox.Config{
-		Dir: filepath.Join(dir, "outbox"), Results: filepath.Join(dir, "results"), FS: cfg.OutboxFS,
+		Dir: entries, Results: filepath.Join(dir, "results"), FS: cfg.OutboxFS,
 		Log: cfg.Log, Observer: &cfg.Observers.Outbox,
 	})
 	if err != nil {
@@ -86,7 +105,7 @@ func New(cfg Config) (*Worker, error) {
 		OnRefused: func(e outbox.Entry, reason error) { w.runner.NotDelivered(e, reason) },
 	})
 	w.runner = job.New(job.Config{
-		Engines: cfg.Router, Availability: w.availability, Outbox: w.outbox, Deliver: w.deliverer.DeliverNow,
+		Engines: cfg.Router, Availability: w.availability, Misfit: w.availability.RefusalOf, Outbox: w.outbox, Deliver: w.deliverer.DeliverNow,
 		Origin:    w.origin,
 		Observers: cfg.Observers, Log: cfg.Log,
 	})
@@ -123,6 +142,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	g.Go(func() error { return w.runner.Run(inner) })
 	g.Go(func() error { return w.deliverer.Run(inner) })
 	g.Go(func() error { return w.watchGPUs(inner) })
+	g.Go(func() error { return w.availability.Run(inner) })
 	g.Go(func() error { return w.connect(inner) })
 	g.Go(func() error {
 		select {
@@ -206,6 +226,9 @@ func (w *Worker) connectOnce(ctx context.Context) error {
 
 // Pause takes no more studio jobs until Resume; a running job goes on.
 func (w *Worker) Pause() { w.availability.Pause() }
+
+// PauseUntil is Pause that ends by itself at until.
+func (w *Worker) PauseUntil(until time.Time) { w.availability.PauseUntil(until) }
 
 // Resume takes studio jobs again.
 func (w *Worker) Resume() { w.availability.Resume() }
@@ -346,5 +369,6 @@ func (o offers) Revoke(ctx context.Context, jobID, reason string, link session.L
 // when its credentials or its studio are not those of the config any more.
 func (w *Worker) Reload() {
 	w.cfg.Log.Info("config is read again")
+	w.availability.Refresh()
 	w.begin()
 }

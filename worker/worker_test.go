@@ -159,7 +159,8 @@ func TestCapabilities(t *testing.T) {
 func TestSpec055OnlyWhenIdle(t *testing.T) {
 	t.Parallel()
 	s := newStudio(t)
-	prepare(t, func(c *config.Config) { approved(s)(c); c.OnlyWhenIdle = true }, answers).start(t)
+	person := func(c *Config) { c.Presence = idleFor(time.Minute) }
+	prepare(t, func(c *config.Config) { approved(s)(c); c.OnlyWhenIdle = true }, answers, person).start(t)
 	c := s.Welcome(t)
 	c.Send(t, llmOffer("j", "test"))
 	if got := sessiontest.Await[protocol.Reject](t, c, nil); got.Code != protocol.RejectPaused || got.Reason != "only when idle: the person is using this computer" {

@@ -48,7 +48,10 @@ type refuser interface {
 type Config struct {
 	Engines      engines
 	Availability refuser
-	Outbox       *outbox.Outbox
+	// Misfit returns the reject of one offer, asked while no job is in flight. Nil
+	// takes every one.
+	Misfit func(ctx context.Context, claim protocol.Claim) (reason string, code protocol.RejectCode, refused bool)
+	Outbox *outbox.Outbox
 	// Deliver tries at once to deliver a result that is bytes.
 	Deliver   func(ctx context.Context, e outbox.Entry) (outbox.Outcome, error)
 	Origin    func() (studioURL, workerID string) // of the studio that offers
@@ -99,6 +102,10 @@ func (r *Runner) Offer(ctx context.Context, claim protocol.Claim, link Link) {
 	reason, code, refused := r.cfg.Availability.Refusal()
 	if !refused && !r.gate.reserveSoon(ctx) {
 		reason, code, refused = "worker already has an in-flight job", protocol.RejectBusy, true
+	} else if !refused && r.cfg.Misfit != nil {
+		if reason, code, refused = r.cfg.Misfit(ctx, claim); refused {
+			r.gate.release()
+		}
 	}
 	if refused {
 		log.Info("rejecting offer", "reason", reason)

@@ -44,7 +44,7 @@ func (s *Session) heartbeat(ctx context.Context, changes <-chan struct{}) error 
 			}
 			wall, lived = nowWall, nowLived
 		case <-changes:
-			if s.cfg.Capabilities().AutoEnabled == sent {
+			if taking(s.cfg.Capabilities()) == sent {
 				continue // nothing that the studio would see
 			}
 		}
@@ -74,15 +74,22 @@ func (s *Session) skew(serverTime string) time.Duration {
 	return skew
 }
 
+// taking says whether the studio may offer to a worker of these capabilities
+// (§3.13).
+func taking(c protocol.Capabilities) bool {
+	onlyWhenIdle := c.OnlyWhenIdle != nil && *c.OnlyWhenIdle
+	return c.AutoEnabled && (!onlyWhenIdle || c.UserPresence == protocol.PresenceIdle)
+}
+
 // beat sends one heartbeat and returns whether it said that jobs are taken.
-func (s *Session) beat(ctx context.Context) (autoEnabled bool, err error) {
+func (s *Session) beat(ctx context.Context) (takes bool, err error) {
 	caps := s.cfg.Capabilities()
 	s.beatAt.Store(int64(time.Since(s.began)))
 	if err := s.Send(ctx, protocol.Heartbeat{Capabilities: caps, CurrentJobID: s.cfg.Jobs.CurrentJobID()}); err != nil {
 		s.cfg.Observers.Heartbeat.Set(observe.Heartbeat{At: time.Now(), Err: err.Error()})
 		return false, err
 	}
-	return caps.AutoEnabled, nil
+	return taking(caps), nil
 }
 
 // acknowledged notes the studio's answer to the last heartbeat.

@@ -1,0 +1,45 @@
+package availability
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"studioworker/worker/protocol"
+)
+
+// reserve is the GPU memory that stays free beside a job, in GiB: what the driver
+// and the desktop take while it runs.
+const reserve = 1.0
+
+// RefusalOf returns the reject of this offer alone, on a machine that may take
+// jobs and has none in flight, or false when it may be taken. What can never fit
+// here has no code, so that the studio offers it elsewhere; what does not fit now
+// is busy (§3.9). A job whose result is here already needs no memory.
+func (c *Controller) RefusalOf(ctx context.Context, claim protocol.Claim) (reason string, code protocol.RejectCode, refused bool) {
+	need := claim.VRAMGBEstimate
+	if need <= 0 || c.cfg.Stored != nil && c.cfg.Stored(claim.JobID) {
+		return "", "", false
+	}
+	if limit := c.cfg.Settings().ThresholdGB; need > limit {
+		return fmt.Sprintf("too large: the job needs %s of GPU memory, this worker takes at most %s", atLeast(need), gb(limit)), "", true
+	}
+	if c.cfg.GPUMemory == nil {
+		return "", "", false
+	}
+	total, free := c.cfg.GPUMemory(ctx, need+reserve)
+	switch {
+	case total <= 0: // nobody can tell
+		return "", "", false
+	case need+reserve > total:
+		return fmt.Sprintf("too large: the job needs %s of GPU memory and %s to spare, this computer has %s",
+			atLeast(need), gb(reserve), gb(total)), "", true
+	case need+reserve > free:
+		return fmt.Sprintf("worker busy: not enough free GPU memory: the job needs %s and %s to spare, %s are free",
+			atLeast(need), gb(reserve), gb(free)), protocol.RejectBusy, true
+	}
+	return "", "", false
+}
+
+// atLeast words a need of GiB, rounded up.
+func atLeast(n float64) string { return fmt.Sprintf("%v GB", math.Ceil(n*10)/10) }
