@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"path/filepath"
 	"sync"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"studioworker/worker/engine"
 	"studioworker/worker/job"
 	"studioworker/worker/logs"
+	"studioworker/worker/network"
 	"studioworker/worker/observe"
 	"studioworker/worker/outbox"
 	"studioworker/worker/protocol"
@@ -57,6 +57,7 @@ type Worker struct {
 	runner       *job.Runner
 	registrar    *registration.Registrar
 	loop         *session.Loop
+	network      *network.Network
 	machine      machine
 
 	restart chan struct{} // room for one: the registration changed, begin anew
@@ -96,7 +97,10 @@ func New(cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the outbox: %w", err)
 	}
-	client := &http.Client{Transport: http.DefaultTransport}
+	if w.network, err = network.New(network.Config{CAFile: cfg.Store.Get().CAFile}); err != nil {
+		return nil, errors.Join(err, w.outbox.Close())
+	}
+	client := w.network.Client()
 	userAgent := "studio-worker/" + cfg.Version
 	w.deliverer = outbox.NewDeliverer(outbox.DelivererConfig{
 		Outbox: w.outbox, HTTP: client, Target: w.target, Log: cfg.Log, UserAgent: userAgent,
@@ -120,7 +124,7 @@ func New(cfg Config) (*Worker, error) {
 	w.loop = session.NewLoop(session.LoopConfig{
 		Session: session.Config{
 			Capabilities: w.capabilities, Jobs: offers{w.runner}, Logs: cfg.Logs, Observers: cfg.Observers, Log: cfg.Log,
-			Welcomed: w.deliverer.Kick, Heartbeat: cfg.Heartbeat,
+			Welcomed: w.deliverer.Kick, Heartbeat: cfg.Heartbeat, Dial: w.network.Dial,
 		},
 		Credentials: w.credentials, MaxAttempts: attempts,
 	})
@@ -154,6 +158,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return nil
 	})
 	err := g.Wait()
+	w.network.Close()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = nil
 	}
