@@ -279,7 +279,7 @@ func small(l *widget.Label) *widget.Label {
 // underscores look like blanks.
 const (
 	sizeMono fyne.ThemeSizeName = "mono"
-	monoSize                    = 13
+	monoSize float32            = 13
 )
 
 // mono makes a label's text an id, of fixed pitch.
