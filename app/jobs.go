@@ -75,7 +75,7 @@ func bestModel(models []client.Model, kind protocol.TaskKind) (string, error) {
 
 // follow reports a job's progress until it ends, and returns how it ended. A
 // broken event stream is taken up again.
-func follow(ctx context.Context, c *client.Client, id string, say func(client.JobStatus)) (client.JobStatus, error) {
+func follow(ctx context.Context, c *client.Client, id string, say func(client.Event)) (client.JobStatus, error) {
 	for {
 		var last client.JobStatus
 		var failure error
@@ -85,7 +85,7 @@ func follow(ctx context.Context, c *client.Client, id string, say func(client.Jo
 				break
 			}
 			last = event.Job
-			say(last)
+			say(event)
 		}
 		switch {
 		case last.State.Final():

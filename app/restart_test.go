@@ -73,6 +73,7 @@ func TestKillStudio(t *testing.T) {
 			}
 		})
 	}
+	w.await(t, 2, "studio confirmed completion") // the studio says done to us first
 	w.stop(t)
 	for _, folder := range []string{"outbox/tmp", "outbox/ready", "outbox/kept", "outbox/refused"} {
 		if names := h.files(t, folder); len(names) > 0 {

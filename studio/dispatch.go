@@ -23,6 +23,9 @@ var (
 	errFinished = errors.New("the job has ended")
 )
 
+// lostText is why an attempt ended whose worker went away.
+const lostText = "the connection to the worker was lost"
+
 func notHeld(frame protocol.WorkerFrame, id string) error {
 	return fmt.Errorf("%w: %s for job %.100q, which this session does not hold", errViolation, frame.Type(), id)
 }
@@ -45,7 +48,7 @@ func (h *hub) attach(ctx context.Context, s *session, caps protocol.Capabilities
 	}
 	if held != nil {
 		if h.disown(old, held) {
-			h.abandon(ctx, s.worker, held)
+			h.abandon(ctx, s.worker, held, "")
 		} else {
 			h.putBack(ctx, old, held, release{offer: true})
 		}
@@ -99,9 +102,9 @@ func (h *hub) detach(ctx context.Context, s *session) {
 	switch {
 	case held == nil || closing:
 	case resumes && h.disown(s, held): // the worker runs it, and will be back
-		h.abandon(ctx, s.worker, held)
+		h.abandon(ctx, s.worker, held, lostText)
 	default:
-		h.putBack(ctx, s, held, release{why: "the connection to the worker was lost", counted: counted})
+		h.putBack(ctx, s, held, release{why: lostText, counted: counted})
 	}
 }
 
@@ -142,7 +145,7 @@ func (h *hub) heartbeat(s *session, beat protocol.Heartbeat) (settle func(contex
 	return func(ctx context.Context) {
 		for _, o := range orphans {
 			if o.job != named && !kept[o.job.id] {
-				h.putBack(ctx, nil, o.job, release{})
+				h.putBack(ctx, nil, o.job, release{why: o.why, counted: o.why != ""})
 			}
 		}
 		switch {
@@ -197,7 +200,7 @@ func (h *hub) reclaim(ctx context.Context, s *session, j *job) {
 		h.log.Error("a job could not be claimed again", "job_id", j.id, "worker_id", s.worker, "error", err)
 		h.free(s, j)
 		if j.now().State.Claimed() {
-			h.abandon(ctx, s.worker, j)
+			h.abandon(ctx, s.worker, j, "")
 		} else {
 			h.enqueue(ctx, j)
 		}

@@ -43,7 +43,10 @@ type hub struct {
 }
 
 // orphan is a claimed job without session, which waits for its worker.
-type orphan struct{ job *job }
+type orphan struct {
+	job *job
+	why string // told to the operator when the worker comes back without it; then the attempt counts
+}
 
 // loadHub builds the index from the store. A claimed job waits for its worker,
 // see run.
@@ -532,10 +535,10 @@ func (h *hub) requeue(rec *store.Job, r release) {
 
 // abandon keeps the claim of a job whose session is gone until its worker
 // reconnects, or the grace is over.
-func (h *hub) abandon(ctx context.Context, worker string, j *job) {
+func (h *hub) abandon(ctx context.Context, worker string, j *job, why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	o := &orphan{job: j}
+	o := &orphan{job: j, why: why}
 	others := slices.DeleteFunc(h.orphans[worker], func(o *orphan) bool { return o.job == j })
 	h.orphans[worker] = append(others, o)
 	h.armGrace(ctx, worker, o)
@@ -552,7 +555,7 @@ func (h *hub) armGrace(ctx context.Context, worker string, o *orphan) {
 		h.mu.Unlock()
 		switch {
 		case i >= 0 && busy: // its result is coming in
-			h.abandon(ctx, worker, o.job)
+			h.abandon(ctx, worker, o.job, o.why)
 		case i >= 0 && o.job.now().State.Claimed():
 			h.log.Warn("a worker did not come back for its job", "job_id", o.job.id, "worker_id", worker)
 			h.putBack(ctx, nil, o.job, release{why: "the worker was lost", counted: true})

@@ -57,7 +57,7 @@ func (h *hub) keep(ctx context.Context, s *session, j *job) (bool, error) {
 			return false, err
 		}
 		j.holder = nil
-		h.abandon(ctx, s.worker, j)
+		h.abandon(ctx, s.worker, j, "")
 	}
 	j.last = s.id
 	h.mu.Lock()
