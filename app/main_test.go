@@ -35,7 +35,8 @@ func TestMain(m *testing.M) {
 		// Not os.Exit: with the race detector that takes a second.
 		syscall.Exit(fakeSpeech(os.Args[1:]))
 	}
-	goleak.VerifyTestMain(m)
+	// In the window build Fyne starts a goroutine when it is loaded.
+	goleak.VerifyTestMain(m, goleak.IgnoreCurrent())
 }
 
 // program is studio-worker itself, or a worker that is to be killed.
