@@ -19,6 +19,7 @@ import (
 	"studioworker/worker/engine"
 	"studioworker/worker/engine/espeak"
 	"studioworker/worker/engine/synthetic"
+	"studioworker/worker/identity"
 	"studioworker/worker/logs"
 	"studioworker/worker/observe"
 	"studioworker/worker/outbox"
@@ -108,7 +109,7 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	}
 	h.worker, err = worker.New(worker.Config{
 		Store: store, Observers: h.observers, Logs: queue, Log: h.log, Router: router, GPUs: cards.List,
-		Version: Version, Private: h.private != nil, OutboxFS: hc.outboxFS,
+		Version: Version, Private: h.private != nil, OutboxFS: hc.outboxFS, MachineID: identity.MachineID,
 	})
 	return h, err
 }

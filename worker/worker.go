@@ -40,7 +40,10 @@ type Config struct {
 	Private   bool          // the studio runs in this program
 	OutboxFS  outbox.FS     // nil = the real one
 	Heartbeat time.Duration // 0 = protocol.HeartbeatInterval
-	Presence  idleReader    // nil = this computer
+	// MachineID tells this computer from others; nil = a copied config is not
+	// looked for.
+	MachineID func(context.Context) (string, error)
+	Presence  idleReader // nil = this computer
 }
 
 // idleReader says how long nobody has touched the computer.
@@ -64,9 +67,10 @@ type Worker struct {
 	now     chan struct{} // closed by StopNow
 	nowOnce sync.Once
 
-	mu      sync.Mutex
-	vramGB  float64 // over all cards; 0 = unknown
-	private bool
+	mu        sync.Mutex
+	vramGB    float64 // over all cards; 0 = unknown
+	machineID string  // empty = unknown
+	private   bool
 }
 
 // New returns a worker. It opens the outbox, beside the config in force, and
@@ -114,7 +118,7 @@ func New(cfg Config) (*Worker, error) {
 		Observers: cfg.Observers, Log: cfg.Log,
 	})
 	w.registrar = registration.New(registration.Config{
-		Base: w.base, Store: credentialStore{cfg.Store}, Capabilities: w.capabilities, HTTP: client,
+		Base: w.base, Store: credentialStore{cfg.Store, w.machineHash}, Capabilities: w.capabilities, HTTP: client,
 		Observer: &cfg.Observers.Registration, Log: cfg.Log, UserAgent: userAgent,
 	})
 	var attempts uint32
@@ -138,6 +142,9 @@ func New(cfg Config) (*Worker, error) {
 // the last logs and returns nil. StopNow cuts the waiting short.
 func (w *Worker) Run(ctx context.Context) error {
 	w.logBanner()
+	if err := w.checkMachine(ctx); err != nil {
+		return errors.Join(err, w.outbox.Close())
+	}
 	w.probeGPUs(ctx)
 	// The parts outlive ctx by the drain.
 	inner, stop := context.WithCancel(context.WithoutCancel(ctx))
@@ -329,7 +336,10 @@ func (w *Worker) target() (outbox.Target, bool) {
 }
 
 // credentialStore keeps a registration in the config.
-type credentialStore struct{ *config.Store }
+type credentialStore struct {
+	*config.Store
+	hash func(installID string) string
+}
 
 func (s credentialStore) Credentials() registration.Credentials { return credentialsOf(s.Get()) }
 
@@ -348,6 +358,9 @@ func (s credentialStore) ReplaceCredentials(from, to registration.Credentials) e
 		}
 		c.InstallID, c.RegistrationSecret, c.RegistrationRequestID = to.InstallID, config.Secret(to.Secret), to.RequestID
 		c.WorkerID, c.AuthToken = to.WorkerID, config.Secret(to.AuthToken)
+		if to.InstallID != from.InstallID {
+			c.MachineHash = s.hash(to.InstallID)
+		}
 	})
 	if err == nil && now != from {
 		err = errors.New("the registration was changed meanwhile")
