@@ -316,6 +316,9 @@ func TestKillWorker(t *testing.T) {
 						engine.awaitEnd(t)
 					})
 					c.check(t, l, 2)
+					if l.job.Attempts != 2 { // a job that kills its worker must not come back for ever
+						t.Errorf("%d attempts, want 2", l.job.Attempts)
+					}
 				})
 			}
 			for i, step := range whole.steps {
