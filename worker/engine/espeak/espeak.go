@@ -117,11 +117,10 @@ func (e *Engine) Run(ctx context.Context, req engine.Request, progress func(engi
 	if err := os.WriteFile(input, []byte(text+"\n"), 0o600); err != nil {
 		return engine.Result{}, fmt.Errorf("write text: %w", err)
 	}
-	out, err := process.Run(ctx, process.Config{
+	out, err := e.run(ctx, process.Config{
 		Path:      program,
 		Args:      []string{"-v", voice, "-s", strconv.Itoa(wordsPerMinute(req.TTS.Speed)), "-f", textFile, "-w", resultFile},
 		Dir:       req.Dir,
-		Env:       process.Environment(e.cfg.Environ),
 		WallLimit: speakLimit,
 		OnLine: func(s process.Stream, line string) {
 			e.cfg.Log.Debug("engine output", "engine", ID, "job_id", req.JobID, "stream", s, "line", line)
@@ -139,6 +138,24 @@ func (e *Engine) Run(ctx context.Context, req engine.Request, progress func(engi
 	}
 	progress(engine.Progress{Step: 1, Total: 1, Text: "done"})
 	return engine.Result{File: resultFile, Ext: "wav"}, nil
+}
+
+// run runs the program with a home folder of its own, which goes with it: its
+// sound library leaves settings where it finds a home.
+func (e *Engine) run(ctx context.Context, cfg process.Config) (process.Output, error) {
+	home, err := os.MkdirTemp("", "studio-worker-espeak-")
+	if err != nil {
+		return process.Output{}, fmt.Errorf("make a home for espeak-ng: %w", err)
+	}
+	cfg.Env = process.Environment(e.cfg.Environ)
+	for _, name := range []string{"HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"} {
+		cfg.Env = append(cfg.Env, name+"="+home) // of two entries the later counts
+	}
+	out, err := process.Run(ctx, cfg)
+	if removeErr := os.RemoveAll(home); err == nil && removeErr != nil {
+		err = fmt.Errorf("remove the home of espeak-ng: %w", removeErr)
+	}
+	return out, err
 }
 
 // find returns the path of the program, or nothing (engines spec §4.1).

@@ -29,10 +29,9 @@ func (e *Engine) known(ctx context.Context, program string) (voices, error) {
 		return v, nil
 	}
 	v := voices{}
-	_, err := process.Run(ctx, process.Config{
+	_, err := e.run(ctx, process.Config{
 		Path:      program,
 		Args:      []string{"--voices"},
-		Env:       process.Environment(e.cfg.Environ),
 		WallLimit: voicesLimit,
 		OnLine: func(s process.Stream, line string) {
 			if s == process.Stdout {
