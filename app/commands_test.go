@@ -164,7 +164,7 @@ func TestSubmit(t *testing.T) {
 	}{
 		"no text":                {to, exitUsage, "needs the text"},
 		"empty text":             {append(to, ""), exitFail, "there is no text"},
-		"unknown kind":           {append(to, "--kind", "dance", "hello"), exitFail, `"dance" is no kind of job`},
+		"unknown kind":           {append(to, "--kind", "dance", "hello"), exitUsage, `"dance" is no kind of job`},
 		"unknown model":          {append(to, "--model", "nobody", "hello"), exitFail, "nobody"},
 		"model of another kind":  {append(to, "--model", "synthetic-llm", "hello"), exitFail, "does not do audio_tts"},
 		"unknown flag":           {append(to, "--harbour", "hello"), exitUsage, "--harbour"},
