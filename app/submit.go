@@ -50,6 +50,9 @@ func (c *command) submitCommand() *cobra.Command {
 			if s.print && s.kind != string(protocol.KindLLM) {
 				return usageError{errors.New("--print is for jobs of --kind llm")}
 			}
+			if !slices.Contains(protocol.TaskKinds(), protocol.TaskKind(s.kind)) {
+				return usageError{fmt.Errorf("%q is no kind of job: use one of %v", s.kind, protocol.TaskKinds())}
+			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			context.AfterFunc(ctx, stop) // a second signal ends the program at once
