@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	fyne.io/fyne/v2 v2.7.4
 	fyne.io/systray v1.12.2
+	github.com/DeRuina/timberjack v1.4.9
 	github.com/HugoSmits86/nativewebp v0.9.3
 	github.com/dustin/go-humanize v1.1.0
 	github.com/getsentry/sentry-go v0.50.0

@@ -75,7 +75,7 @@ text, speech and video jobs. Without a command it opens the window.`,
 	root.PersistentFlags().StringVar(&c.configPath, "config", "", "config file (default: config.toml in the user's config folder)")
 	root.AddCommand(
 		c.uiCommand(), c.runCommand(), c.demoCommand(), c.studioCommand(), c.submitCommand(),
-		c.statusCommand(), c.configCommand(), c.thresholdCommand(), c.registerCommand(),
+		c.statusCommand(), c.logsCommand(), c.configCommand(), c.thresholdCommand(), c.registerCommand(),
 		c.toInstance("pause", "Take no new jobs; a running one goes on"),
 		c.toInstance("resume", "Take jobs again"),
 		c.toInstance("quit", "Stop the running worker in good order"),

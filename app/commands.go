@@ -261,6 +261,9 @@ func (s status) print(c *command) error {
 			job = "none"
 		}
 		fmt.Fprintf(w, "running:\tpid %d\nsession:\t%s\ntakes jobs:\t%s\njob:\t%s\nresults waiting:\t%d\n", s.PID, r.Session, takes, job, r.Waiting)
+		if r.Skew != "" {
+			fmt.Fprintf(w, "clock:\tthe studio's is ahead by %s; is this computer's right?\n", r.Skew)
+		}
 	} else {
 		fmt.Fprintf(w, "running:\tno\n")
 	}

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,6 +30,7 @@ import (
 type host struct {
 	path      string // of the config
 	log       *slog.Logger
+	logs      *logs.Handler
 	flush     func()
 	observers *observe.WorkerObservers
 	worker    *worker.Worker
@@ -65,7 +67,8 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 		quit: make(chan struct{}), studios: make(chan *privateStudio, 1),
 	}
 	queue := new(logs.Queue)
-	if h.log, h.flush, err = newLogger(hc.stderr, h.observers.Logs, queue); err != nil {
+	h.logs = logs.NewHandler(h.observers.Logs, queue)
+	if h.log, h.flush, err = newLogger(hc.stderr, h.logs); err != nil {
 		return nil, err
 	}
 	var undo []func() error
@@ -90,6 +93,10 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 		return nil, errAlreadyRunning
 	}
 	undo = append(undo, h.instance.release)
+	// Only the holder of the lock writes and turns the files.
+	file := newLogFile(hc.path)
+	undo = append(undo, file.Close)
+	h.log, h.flush = withFile(h.log, file), closing(h.flush, file)
 	cards := gpu.New(gpu.Config{Logger: h.log})
 	store, err := config.New(hc.path, firstConfig(ctx, cards), h.log)
 	if err != nil {
@@ -183,10 +190,13 @@ func (h *host) run(ctx context.Context) error {
 	return errors.Join(err, studios.Wait(), watcher.Wait(), h.instance.release())
 }
 
+// muchSkew is when a status speaks of the clock.
+const muchSkew = 30 * time.Second
+
 // answer answers a command of another process.
-func (h *host) answer(command string) answer {
+func (h *host) answer(q question) answer {
 	a := answer{PID: os.Getpid(), Window: h.window}
-	switch command {
+	switch q.Command {
 	case askShow:
 		select {
 		case h.show <- struct{}{}:
@@ -199,6 +209,12 @@ func (h *host) answer(command string) answer {
 			Job:          h.observers.CurrentJob.Get().ID,
 			Waiting:      h.observers.Outbox.Get().Count,
 		}
+		if skew := h.observers.Session.Get().Skew; skew.Abs() > muchSkew {
+			a.Status.Skew = skew.Round(time.Second).String()
+		}
+	case askLogs:
+		found := h.logLines(q.Job)
+		a.Lines, a.Error = found.Lines, found.Error
 	case askPause:
 		h.worker.Pause()
 	case askResume:

@@ -34,11 +34,13 @@ const (
 	askResume = "resume"
 	askQuit   = "quit"
 	askReload = "reload" // the config was changed by a command
+	askLogs   = "logs"
 )
 
 // question is what a command asks a running instance.
 type question struct {
 	Command string `json:"command"`
+	Job     string `json:"job,omitempty"` // for askLogs; empty = all lines
 }
 
 // answer is what a running instance answers.
@@ -47,6 +49,7 @@ type answer struct {
 	PID    int            `json:"pid"`
 	Window bool           `json:"window"` // the instance has one
 	Status *runningStatus `json:"status,omitempty"`
+	Lines  string         `json:"lines,omitempty"` // for askLogs; each ends with a newline
 }
 
 // runningStatus is the part of a status that only the running instance knows.
@@ -54,7 +57,8 @@ type runningStatus struct {
 	Session      string `json:"session"`
 	Availability string `json:"availability"`
 	Job          string `json:"job,omitempty"`
-	Waiting      int    `json:"waiting"` // results in the outbox
+	Waiting      int    `json:"waiting"`        // results in the outbox
+	Skew         string `json:"skew,omitempty"` // how far the studio's clock is ahead, when that is much
 }
 
 var errNotRunning = errors.New("no worker is running with this config")
@@ -130,7 +134,7 @@ func socketPath(configPath string) (string, error) {
 }
 
 // serve answers questions until ctx ends.
-func (i *instance) serve(ctx context.Context, reply func(command string) answer) error {
+func (i *instance) serve(ctx context.Context, reply func(question) answer) error {
 	stop := context.AfterFunc(ctx, func() { _ = i.listener.Close() }) // wakes Accept
 	defer stop()
 	var g errgroup.Group
@@ -154,7 +158,7 @@ func (i *instance) serve(ctx context.Context, reply func(command string) answer)
 
 // answerOne reads one question and answers it. Whoever sends nonsense gets an
 // error or nothing.
-func answerOne(conn net.Conn, reply func(string) answer) {
+func answerOne(conn net.Conn, reply func(question) answer) {
 	if err := conn.SetDeadline(time.Now().Add(instanceTime)); err != nil {
 		return
 	}
@@ -167,14 +171,19 @@ func answerOne(conn net.Conn, reply func(string) answer) {
 	case json.Unmarshal(line, &q) != nil:
 		a.Error = "the question is not JSON"
 	default:
-		a = reply(q.Command)
+		a = reply(q)
 	}
 	_ = json.NewEncoder(conn).Encode(a) // the asker may be gone
 }
 
-// ask puts a question to the running instance of a config. Its error is
+// ask puts a command to the running instance of a config. Its error is
 // errNotRunning when there is none.
 func ask(ctx context.Context, configPath, command string) (answer, error) {
+	return askMore(ctx, configPath, question{Command: command})
+}
+
+// askMore is ask for a question with more to it than its command.
+func askMore(ctx context.Context, configPath string, q question) (answer, error) {
 	var a answer
 	socket, err := socketPath(configPath)
 	if err != nil {
@@ -190,7 +199,7 @@ func ask(ctx context.Context, configPath, command string) (answer, error) {
 	if err := conn.SetDeadline(time.Now().Add(instanceTime)); err != nil {
 		return a, err
 	}
-	if err := json.NewEncoder(conn).Encode(question{command}); err != nil {
+	if err := json.NewEncoder(conn).Encode(q); err != nil {
 		return a, fmt.Errorf("ask the running worker: %w", err)
 	}
 	if err := json.NewDecoder(io.LimitReader(conn, maxAnswer)).Decode(&a); err != nil {

@@ -6,24 +6,25 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
+	"github.com/DeRuina/timberjack"
 	"github.com/getsentry/sentry-go"
 
 	"studioworker/worker/logs"
-	"studioworker/worker/observe"
 )
 
 // sentryFlush is how long the end of the program waits for the last report.
 const sentryFlush = 2 * time.Second
 
-// newLogger builds the one logger of the program: stderr, the window's ring, the
-// studio's queue, and Sentry when SENTRY_DSN names one. The returned function
+// newLogger builds the one logger of the program: stderr, the worker's own
+// handler for the window and the studio, and Sentry when SENTRY_DSN names one. The returned function
 // sends what Sentry still holds.
-func newLogger(stderr io.Writer, ring *observe.Ring[observe.LogEntry], queue *logs.Queue) (*slog.Logger, func(), error) {
+func newLogger(stderr io.Writer, own *logs.Handler) (*slog.Logger, func(), error) {
 	handlers := []slog.Handler{
 		slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelInfo}),
-		logs.NewHandler(ring, queue),
+		own,
 	}
 	dsn := os.Getenv("SENTRY_DSN")
 	if dsn == "" {
@@ -38,6 +39,34 @@ func newLogger(stderr io.Writer, ring *observe.Ring[observe.LogEntry], queue *lo
 		hub.Flush(sentryFlush)
 		hub.Client().Close()
 	}, nil
+}
+
+// Sizes of the log on disk: the newest file and two older ones.
+const (
+	logFileMiB  = 10
+	oldLogFiles = 2
+)
+
+// newLogFile returns the log beside a config. Nothing is opened before the first
+// line. A line that the disk does not take is lost, and the next is tried again.
+func newLogFile(configPath string) *timberjack.Logger {
+	return &timberjack.Logger{
+		Filename: filepath.Join(filepath.Dir(configPath), "worker.log"),
+		MaxSize:  logFileMiB, MaxBackups: oldLogFiles, FileMode: 0o600, LocalTime: true,
+	}
+}
+
+// withFile makes a logger log to a file, too.
+func withFile(log *slog.Logger, file io.Writer) *slog.Logger {
+	return slog.New(slog.NewMultiHandler(log.Handler(), slog.NewTextHandler(file, &slog.HandlerOptions{Level: slog.LevelInfo})))
+}
+
+// closing makes flush close a file, too.
+func closing(flush func(), file io.Closer) func() {
+	return func() {
+		flush()
+		_ = file.Close() // the program's last act: there is nobody left to tell
+	}
 }
 
 // plainLogger logs to stderr only.

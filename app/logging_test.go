@@ -56,7 +56,7 @@ func TestLoggerWithoutSentry(t *testing.T) {
 	t.Setenv("SENTRY_DSN", "")
 	var out bytes.Buffer
 	ring := observe.New().Logs
-	log, flush, err := newLogger(&out, ring, new(logs.Queue))
+	log, flush, err := newLogger(&out, logs.NewHandler(ring, new(logs.Queue)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +70,7 @@ func TestLoggerWithoutSentry(t *testing.T) {
 		t.Error("the ring is empty")
 	}
 	t.Setenv("SENTRY_DSN", "harbour")
-	_, _, err = newLogger(&out, ring, new(logs.Queue))
+	_, _, err = newLogger(&out, logs.NewHandler(ring, new(logs.Queue)))
 	if _, ok := errors.AsType[usageError](err); !ok || !strings.Contains(err.Error(), "SENTRY_DSN") {
 		t.Errorf("a wrong DSN is %v", err)
 	}

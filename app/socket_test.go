@@ -9,7 +9,7 @@ import (
 )
 
 // answered puts raw bytes to the instance socket and returns what comes back.
-func answered(tb testing.TB, text []byte, reply func(string) answer) (answer, error) {
+func answered(tb testing.TB, text []byte, reply func(question) answer) (answer, error) {
 	tb.Helper()
 	ours, theirs := net.Pipe()
 	done := make(chan struct{})
@@ -32,7 +32,7 @@ func answered(tb testing.TB, text []byte, reply func(string) answer) (answer, er
 }
 
 func TestQuestions(t *testing.T) {
-	reply := func(command string) answer { return answer{PID: 7, Error: command} }
+	reply := func(q question) answer { return answer{PID: 7, Error: q.Command} }
 	for name, c := range map[string]struct {
 		text string
 		want answer
@@ -58,7 +58,7 @@ func TestQuestions(t *testing.T) {
 		if err := ours.Close(); err != nil {
 			t.Fatal(err)
 		}
-		answerOne(theirs, func(string) answer {
+		answerOne(theirs, func(question) answer {
 			t.Error("half a question was answered")
 			return answer{}
 		})
@@ -67,7 +67,7 @@ func TestQuestions(t *testing.T) {
 
 // TestUnknownCommand: what the host does not know is refused and does nothing.
 func TestUnknownCommand(t *testing.T) {
-	a := new(host).answer("dance")
+	a := new(host).answer(question{Command: "dance"})
 	if a.Error == "" || a.PID == 0 || a.Status != nil {
 		t.Errorf("answer %+v", a)
 	}
@@ -87,9 +87,9 @@ func FuzzQuestion(f *testing.F) {
 			line, _, whole = strings.Cut(string(text), "\n")
 		}
 		asked := 0
-		got, err := answered(t, text, func(command string) answer {
+		got, err := answered(t, text, func(q question) answer {
 			asked++
-			return answer{PID: 7, Error: command}
+			return answer{PID: 7, Error: q.Command}
 		})
 		var q question
 		wanted := whole && json.Unmarshal([]byte(line+"\n"), &q) == nil

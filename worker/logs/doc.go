@@ -4,5 +4,5 @@
 //
 // Nothing here waits for the network. The ring ([observe.Ring]) is what the
 // window shows; the [Queue] is what the studio gets. Records below Info go to
-// neither.
+// neither, but those about a job are in that job's log, in memory.
 package logs

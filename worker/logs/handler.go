@@ -9,10 +9,12 @@ import (
 	"studioworker/worker/protocol"
 )
 
-// Handler words records and hands them to a ring and a queue.
+// Handler words records and hands them to a ring and a queue, and keeps those
+// about single jobs.
 type Handler struct {
 	ring      *observe.Ring[observe.LogEntry]
 	queue     *Queue
+	jobs      *jobLogs
 	templates map[string]string
 
 	attrs  []attr
@@ -21,11 +23,12 @@ type Handler struct {
 
 // NewHandler returns a handler that feeds ring and queue.
 func NewHandler(ring *observe.Ring[observe.LogEntry], queue *Queue) *Handler {
-	return &Handler{ring: ring, queue: queue, templates: templates()}
+	return &Handler{ring: ring, queue: queue, jobs: new(jobLogs), templates: templates()}
 }
 
-// Enabled says whether records of the level are kept.
-func (h *Handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
+// Enabled says whether records of the level may be kept: a job's log has details
+// too.
+func (h *Handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelDebug }
 
 // Handle keeps one record. It never blocks and never fails.
 func (h *Handler) Handle(_ context.Context, r slog.Record) error {
@@ -34,15 +37,24 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 		attrs = flatten(attrs, h.prefix, a)
 		return true
 	})
+	job := find(attrs, jobKey)
+	if r.Level < slog.LevelInfo && job == "" {
+		return nil
+	}
 	entry := observe.LogEntry{
-		At: r.Time, Level: r.Level, JobID: find(attrs, jobKey), Category: find(attrs, categoryKey),
+		At: r.Time, Level: r.Level, JobID: job, Category: find(attrs, categoryKey),
 		Message: words(r.Message, attrs, h.templates[r.Message]),
 	}
 	if entry.Category == "" {
 		entry.Category = DefaultCategory
 	}
-	h.ring.Add(entry)
-	h.queue.Push(wire(entry))
+	if job != "" {
+		h.jobs.add(entry)
+	}
+	if r.Level >= slog.LevelInfo {
+		h.ring.Add(entry)
+		h.queue.Push(wire(entry))
+	}
 	return nil
 }
 
