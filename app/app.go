@@ -76,7 +76,7 @@ text, speech and video jobs. Without a command it opens the window.`,
 	root.AddCommand(
 		c.uiCommand(), c.runCommand(), c.demoCommand(), c.studioCommand(), c.submitCommand(),
 		c.statusCommand(), c.logsCommand(), c.configCommand(), c.thresholdCommand(), c.registerCommand(),
-		c.toInstance("pause", "Take no new jobs; a running one goes on"),
+		c.pauseCommand(),
 		c.toInstance("resume", "Take jobs again"),
 		c.toInstance("quit", "Stop the running worker in good order"),
 		&cobra.Command{

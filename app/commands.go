@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,11 +10,13 @@ import (
 	"os"
 	"strconv"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"studioworker/gpu"
 	"studioworker/studio"
+	"studioworker/ui/model"
 	"studioworker/worker/config"
 	"studioworker/worker/protocol"
 )
@@ -254,7 +257,7 @@ func (s status) print(c *command) error {
 	if r := s.Running; r != nil {
 		takes := "yes"
 		if r.Availability != "" {
-			takes = "no (" + r.Availability + ")"
+			takes = "no (" + cmp.Or(r.Sentence, r.Availability) + ")" // another version has no sentence
 		}
 		job := r.Job
 		if job == "" {
@@ -268,6 +271,81 @@ func (s status) print(c *command) error {
 		fmt.Fprintf(w, "running:\tno\n")
 	}
 	return w.Flush()
+}
+
+// maxPause bounds a pause that ends by itself: longer ones are forgotten, and then
+// nobody knows why the worker does nothing.
+const maxPause = 7 * 24 * time.Hour
+
+// checkPauseEnd refuses the end of a pause that is over, or more than maxPause
+// away.
+func checkPauseEnd(until, now time.Time) error {
+	switch {
+	case !until.After(now):
+		return errors.New("a pause ends in the future")
+	case until.Sub(now) > maxPause:
+		return errors.New("a pause ends after 7 days at most: leave the end out to pause until you resume")
+	}
+	return nil
+}
+
+// parsePauseEnd reads the end of a pause in RFC 3339. Empty is the zero time: it
+// lasts until somebody resumes.
+func parsePauseEnd(text string, now time.Time) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	until, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, errors.New("the end of the pause is not a time")
+	}
+	return until, checkPauseEnd(until, now)
+}
+
+func (c *command) pauseCommand() *cobra.Command {
+	var length time.Duration
+	var tomorrow bool
+	cmd := &cobra.Command{
+		Use: "pause [--for 1h | --until-tomorrow]", Short: "Take no new jobs; a running one goes on", Args: noArgs,
+		Long: `Take no new jobs; a running one goes on. Without a flag the pause lasts until
+"resume". It ends with the program in any case.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q, now := question{Command: askPause}, time.Now()
+			timed := cmd.Flags().Changed("for")
+			switch {
+			case timed && tomorrow:
+				return usageError{errors.New("pause takes --for or --until-tomorrow, not both")}
+			case timed:
+				until := now.Add(length)
+				if err := checkPauseEnd(until, now); err != nil {
+					return usageError{fmt.Errorf("--for %v: %w", length, err)}
+				}
+				q.Until = until.Format(time.RFC3339Nano)
+			case tomorrow:
+				q.Until = model.Tomorrow(now).Format(time.RFC3339)
+			}
+			path, err := c.path()
+			if err != nil {
+				return err
+			}
+			a, err := askMore(cmd.Context(), path, q)
+			if err != nil {
+				return err
+			}
+			done := fmt.Sprintf("pause: done (pid %d)", a.PID)
+			if q.Until != "" {
+				if a.Status == nil { // it knows no ends and has not read ours
+					return errors.New("the running worker is another version: it has paused until you resume")
+				}
+				done += ": " + a.Status.Sentence
+			}
+			fmt.Fprintln(c.Out, done)
+			return nil
+		},
+	}
+	cmd.Flags().DurationVar(&length, "for", 0, "end the pause after this time, like 90m or 1h; 168h at most")
+	cmd.Flags().BoolVar(&tomorrow, "until-tomorrow", false, "end the pause tomorrow at 08:00")
+	return cmd
 }
 
 // toInstance makes a command that is carried out by the running worker.

@@ -203,20 +203,18 @@ func (h *host) answer(q question) answer {
 		default: // it is asked for already
 		}
 	case askStatus:
-		a.Status = &runningStatus{
-			Session:      string(h.observers.Session.Get().State),
-			Availability: string(h.observers.Availability.Get().Block),
-			Job:          h.observers.CurrentJob.Get().ID,
-			Waiting:      h.observers.Outbox.Get().Count,
-		}
-		if skew := h.observers.Session.Get().Skew; skew.Abs() > muchSkew {
-			a.Status.Skew = skew.Round(time.Second).String()
-		}
+		a.Status = h.status()
 	case askLogs:
 		found := h.logLines(q.Job)
 		a.Lines, a.Error = found.Lines, found.Error
 	case askPause:
-		h.worker.Pause()
+		until, err := parsePauseEnd(q.Until, time.Now())
+		if err != nil {
+			a.Error = err.Error()
+			break
+		}
+		h.worker.PauseUntil(until)
+		a.Status = h.status() // with the end of the pause in words
 	case askResume:
 		h.worker.Resume()
 	case askQuit:
@@ -228,4 +226,20 @@ func (h *host) answer(q question) answer {
 		a.Error = "the running worker does not know this command; it may be another version"
 	}
 	return a
+}
+
+// status says what the worker is doing now.
+func (h *host) status() *runningStatus {
+	available, session := h.observers.Availability.Get(), h.observers.Session.Get()
+	s := &runningStatus{
+		Session:      string(session.State),
+		Availability: string(available.Block),
+		Sentence:     observe.Sentence(available, time.Now()),
+		Job:          h.observers.CurrentJob.Get().ID,
+		Waiting:      h.observers.Outbox.Get().Count,
+	}
+	if session.Skew.Abs() > muchSkew {
+		s.Skew = session.Skew.Round(time.Second).String()
+	}
+	return s
 }

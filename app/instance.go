@@ -40,7 +40,8 @@ const (
 // question is what a command asks a running instance.
 type question struct {
 	Command string `json:"command"`
-	Job     string `json:"job,omitempty"` // for askLogs; empty = all lines
+	Job     string `json:"job,omitempty"`   // for askLogs; empty = all lines
+	Until   string `json:"until,omitempty"` // for askPause: when it ends by itself, RFC 3339; empty = until resumed
 }
 
 // answer is what a running instance answers.
@@ -55,7 +56,8 @@ type answer struct {
 // runningStatus is the part of a status that only the running instance knows.
 type runningStatus struct {
 	Session      string `json:"session"`
-	Availability string `json:"availability"`
+	Availability string `json:"availability"` // the reason why no jobs are taken; empty = they are
+	Sentence     string `json:"sentence"`     // the same in words
 	Job          string `json:"job,omitempty"`
 	Waiting      int    `json:"waiting"`        // results in the outbox
 	Skew         string `json:"skew,omitempty"` // how far the studio's clock is ahead, when that is much
@@ -182,7 +184,7 @@ func ask(ctx context.Context, configPath, command string) (answer, error) {
 	return askMore(ctx, configPath, question{Command: command})
 }
 
-// askMore is ask for a question with more to it than its command.
+// askMore is ask for a command with more to it.
 func askMore(ctx context.Context, configPath string, q question) (answer, error) {
 	var a answer
 	socket, err := socketPath(configPath)

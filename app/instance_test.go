@@ -88,7 +88,7 @@ func TestOneInstance(t *testing.T) {
 		t.Errorf("the config folder: %v, %v", info, err)
 	}
 
-	if s := h.runningStatusOf(t); s.PID != pid || s.Running == nil || *s.Running != (runningStatus{Session: "connected"}) ||
+	if s := h.runningStatusOf(t); s.PID != pid || s.Running == nil || *s.Running != (runningStatus{Session: "connected", Sentence: "Ready for jobs"}) ||
 		!strings.HasPrefix(s.Registration, "approved as wk-") {
 		t.Errorf("status is %+v, running %+v", s, s.Running)
 	}
@@ -100,7 +100,7 @@ func TestOneInstance(t *testing.T) {
 	}
 	id := f.submit(t, protocol.KindLLM, "name this town")
 	f.awaitState(t, id, client.Queued)
-	if text := h.want(t, "status"); !strings.Contains(text, "takes jobs:         no (paused)") {
+	if text := h.want(t, "status"); !strings.Contains(text, "takes jobs:         no (Paused by you until you resume)") {
 		t.Errorf("status prints\n%s", text)
 	}
 	h.want(t, "resume")

@@ -32,12 +32,13 @@ func answered(tb testing.TB, text []byte, reply func(question) answer) (answer, 
 }
 
 func TestQuestions(t *testing.T) {
-	reply := func(q question) answer { return answer{PID: 7, Error: q.Command} }
+	reply := func(q question) answer { return answer{PID: 7, Error: q.Command + q.Until} }
 	for name, c := range map[string]struct {
 		text string
 		want answer
 	}{
 		"a question":        {`{"command":"status"}` + "\n", answer{PID: 7, Error: "status"}},
+		"with an end":       {`{"command":"pause","until":"then"}` + "\n", answer{PID: 7, Error: "pausethen"}},
 		"more after it":     {`{"command":"status"}` + "\n" + `{"command":"quit"}` + "\n", answer{PID: 7, Error: "status"}},
 		"unknown fields":    {`{"command":"pause","why":"dinner"}` + "\n", answer{PID: 7, Error: "pause"}},
 		"nothing asked":     {"{}\n", answer{PID: 7}},
