@@ -22,6 +22,9 @@ var (
 	ErrCancelled = errors.New("stopped by the person at the worker")
 )
 
+// errDelivered: the offer of a job crossed the delivery of its result.
+var errDelivered = errors.New("the result was delivered while the job was offered")
+
 // Limits of a job.
 const (
 	progressPeriod = 500 * time.Millisecond // between two progress frames
@@ -201,6 +204,10 @@ func (r *Runner) run(ctx context.Context, w work) {
 		r.gate.release()
 	}()
 	entry, err := r.result(ctx, w, current, log)
+	if errors.Is(err, errDelivered) {
+		log.Info("the studio has the result already")
+		return
+	}
 	if err != nil {
 		r.fail(ctx, w, current, err, log)
 		return
@@ -218,6 +225,9 @@ func (r *Runner) result(ctx context.Context, w work, current observe.CurrentJob,
 		r.finished(current, e.Path(), e.Ext, e.Created.Sub(e.Started))
 		r.lies(e)
 		return e, nil
+	}
+	if r.cfg.Outbox.Acknowledged(w.claim.JobID) {
+		return e, errDelivered
 	}
 	draft, err := r.cfg.Outbox.Begin(w.claim.JobID, w.claim.Attempt)
 	if err != nil {

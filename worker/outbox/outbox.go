@@ -29,7 +29,10 @@ const (
 	keptFor      = 7 * 24 * time.Hour
 	keptBytes    = 5_000_000_000 // the newest kept entry stays, however large it is
 	ballastBytes = 16 << 20
-	maxJSON      = 16 << 20 // bytes of a JSON result: it must fit a frame (protocol spec §3.11)
+	// acknowledgedMemory is how many jobs are remembered after their delivery.
+	acknowledgedMemory = 64
+
+	maxJSON = 16 << 20 // bytes of a JSON result: it must fit a frame (protocol spec §3.11)
 )
 
 // Marks of a folder in tmp/ that is on its way out. Names of entries never hold
@@ -82,6 +85,8 @@ type Outbox struct {
 	mu        sync.Mutex // guards the fields below, the maps of the shelves and all moves
 	lastError string
 	closed    bool
+
+	acknowledged []string // jobs whose result the studio took last, oldest first
 }
 
 // shelf is a folder of whole entries, and what is in it by name.

@@ -30,6 +30,9 @@ func (o *Outbox) Delivered(e Entry) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
+	// The studio has it, whatever becomes of the file.
+	o.acknowledged = append(o.acknowledged, e.JobID)
+	o.acknowledged = o.acknowledged[max(0, len(o.acknowledged)-acknowledgedMemory):]
 	path, err = o.toResults(e)
 	if err != nil {
 		return "", err
@@ -38,6 +41,14 @@ func (o *Outbox) Delivered(e Entry) (path string, err error) {
 		o.log.Warn("tmp folder not removed", "job_id", e.JobID, "error", err)
 	}
 	return path, nil
+}
+
+// Acknowledged says whether the studio has taken a result of the job lately, in
+// this process. An offer may cross the delivery of its own result.
+func (o *Outbox) Acknowledged(jobID string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Contains(o.acknowledged, jobID)
 }
 
 // toResults moves the file of e to results/ and removes the oldest files there.
