@@ -29,8 +29,8 @@ type Header struct {
 }
 
 // Head answers in one line: is it working, is it in my way, is anything wrong.
-// What a person has to mend comes first, then the running job, then the pause,
-// then the connection.
+// What a person has to mend comes first, then the running job, then what keeps
+// jobs out, then the connection.
 func Head(s Snapshot, now time.Time) Header {
 	if s.Settings.StudioURL == "" {
 		return Header{StateAttention, "Not set up", "Choose where the jobs come from", ActionNone}
@@ -39,7 +39,7 @@ func Head(s Snapshot, now time.Time) Header {
 		if s.Job.ID != "" {
 			return Header{StateBusy, "Stopping", "Giving the running job a moment to finish", ActionNone}
 		}
-		return Header{StatePaused, "Stopping", "The program is about to close", ActionNone}
+		return Header{StatePaused, "Stopping", available(s, now), ActionNone}
 	}
 	if h, ok := trouble(s); ok {
 		return h
@@ -47,13 +47,22 @@ func Head(s Snapshot, now time.Time) Header {
 	if s.Job.ID != "" {
 		return working(s, now)
 	}
-	if s.Paused() {
-		return Header{StatePaused, "Paused", because("Paused by you: no new jobs", s.Availability.Detail), ActionResume}
+	switch s.Availability.Block {
+	case observe.BlockNone:
+		return waiting(s, now)
+	case observe.BlockPaused:
+		return Header{StatePaused, "Paused", available(s, now), ActionResume}
+	case observe.BlockDiskFull:
+		return Header{StateAttention, "Disk full", available(s, now), ActionPause}
+	case observe.BlockStopping, observe.BlockHours, observe.BlockBattery, observe.BlockUserActive:
 	}
-	if s.Availability.Block == observe.BlockDiskFull {
-		return Header{StateAttention, "Disk full", because("No new jobs until there is room again", s.Availability.Detail), ActionPause}
-	}
-	return waiting(s, now)
+	// It ends by itself. A person can still ask for more peace than that.
+	return Header{StatePaused, "Paused", available(s, now), ActionPause}
+}
+
+// available is the sentence that says whether jobs are taken, as one line.
+func available(s Snapshot, now time.Time) string {
+	return oneLine(observe.Sentence(s.Availability, now), 400)
 }
 
 // trouble answers for the states that end only when a person acts.
@@ -79,8 +88,10 @@ func working(s Snapshot, now time.Time) Header {
 		parts = append(parts, step)
 	}
 	parts = append(parts, Elapsed(now.Sub(s.Job.Started)))
+	if s.Availability.Block != observe.BlockNone {
+		parts = append(parts, "no new jobs", lowerFirst(available(s, now)))
+	}
 	if s.Paused() {
-		parts = append(parts, "paused after this job")
 		h.Action = ActionResume
 	}
 	h.Sentence = strings.Join(parts, " · ")
@@ -92,7 +103,7 @@ func waiting(s Snapshot, now time.Time) Header {
 	h := Header{State: StateDisconnected, Action: ActionPause}
 	switch s.Session.State {
 	case observe.SessionConnected:
-		return Header{StateIdle, "Idle", "Ready for jobs", ActionPause}
+		return Header{StateIdle, "Idle", available(s, now), ActionPause}
 	case observe.SessionConnecting:
 		h.Word, h.Sentence = "Connecting", "Calling the studio"
 		return h

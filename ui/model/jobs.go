@@ -74,8 +74,8 @@ func NewRunning(s Snapshot, now time.Time) Running {
 	j := s.Job
 	if j.ID == "" {
 		r := Running{Title: "Nothing is running", Facts: "The next job shows here"}
-		if s.Paused() {
-			r.Facts = "Paused by you: no new jobs"
+		if s.Availability.Block != observe.BlockNone {
+			r.Facts = available(s, now)
 		}
 		return r
 	}

@@ -157,21 +157,21 @@ func TestHead(t *testing.T) {
 		{"first start", Snapshot{}, Header{StateAttention, "Not set up", "Choose where the jobs come from", ActionNone}},
 		{"idle", connected(), Header{StateIdle, "Idle", "Ready for jobs", ActionPause}},
 		{"working", with(running), Header{StateBusy, "Working", "image · sd-turbo · step 12 of 20 · 0:14", ActionPause}},
-		{"working, then paused", with(func(s *Snapshot) { running(s); paused(s) }), Header{StateBusy, "Working", "image · sd-turbo · step 12 of 20 · 0:14 · paused after this job", ActionResume}},
+		{"working, then paused", with(func(s *Snapshot) { running(s); paused(s) }), Header{StateBusy, "Working", "image · sd-turbo · step 12 of 20 · 0:14 · no new jobs · paused by you until you resume", ActionResume}},
 		{"working without a connection", with(func(s *Snapshot) {
 			running(s)
 			s.Session = observe.Session{State: observe.SessionReconnecting}
 			s.Job.Progress = observe.Progress{Text: "loading\nthe model"}
 		}), Header{StateBusy, "Working", "image · sd-turbo · loading the model · 0:14", ActionPause}},
-		{"paused", with(paused), Header{StatePaused, "Paused", "Paused by you: no new jobs", ActionResume}},
+		{"paused", with(paused), Header{StatePaused, "Paused", "Paused by you until you resume", ActionResume}},
 		{"paused and out of reach", with(func(s *Snapshot) {
 			paused(s)
 			s.Session = observe.Session{State: observe.SessionReconnecting}
-		}), Header{StatePaused, "Paused", "Paused by you: no new jobs", ActionResume}},
+		}), Header{StatePaused, "Paused", "Paused by you until you resume", ActionResume}},
 		{"disk full", with(func(s *Snapshot) {
-			s.Availability = observe.Availability{Block: observe.BlockDiskFull, Detail: "1 GB is free, 5 GB are needed."}
-		}), Header{StateAttention, "Disk full", "No new jobs until there is room again: 1 GB is free, 5 GB are needed", ActionPause}},
-		{"stopping", with(func(s *Snapshot) { s.Availability.Block = observe.BlockStopping }), Header{StatePaused, "Stopping", "The program is about to close", ActionNone}},
+			s.Availability = observe.Availability{Block: observe.BlockDiskFull, Detail: "0.4 GB free, 1 GB needed"}
+		}), Header{StateAttention, "Disk full", "Disk almost full: 0.4 GB free, 1 GB needed", ActionPause}},
+		{"stopping", with(func(s *Snapshot) { s.Availability.Block = observe.BlockStopping }), Header{StatePaused, "Stopping", "Stopping: no new jobs", ActionNone}},
 		{"stopping with a job", with(func(s *Snapshot) { running(s); s.Availability.Block = observe.BlockStopping }), Header{StateBusy, "Stopping", "Giving the running job a moment to finish", ActionNone}},
 		{"declined", with(func(s *Snapshot) {
 			s.Registration = observe.Registration{State: observe.RegistrationRejected, Reason: "unknown computer"}
@@ -336,7 +336,7 @@ func TestRunning(t *testing.T) {
 	if got := NewRunning(connected(), now); got.Active || got.Title != "Nothing is running" {
 		t.Errorf("idle: %+v", got)
 	}
-	if got := NewRunning(with(func(s *Snapshot) { s.Availability.Block = observe.BlockPaused }), now); got.Facts != "Paused by you: no new jobs" {
+	if got := NewRunning(with(func(s *Snapshot) { s.Availability.Block = observe.BlockPaused }), now); got.Facts != "Paused by you until you resume" {
 		t.Errorf("paused: %+v", got)
 	}
 	want := Running{

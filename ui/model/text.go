@@ -38,15 +38,6 @@ func Clock(t, now time.Time) string {
 	return t.Format("2 Jan 2006 15:04")
 }
 
-// morning is the hour at which a pause until tomorrow ends.
-const morning = 8
-
-// Tomorrow is 08:00 of the day after now, in the time zone of now.
-func Tomorrow(now time.Time) time.Time {
-	y, m, d := now.Date()
-	return time.Date(y, m, d+1, morning, 0, 0, 0, now.Location())
-}
-
 // Span names a duration by its largest unit: "3 h". Below zero counts as zero.
 func Span(d time.Duration) string {
 	switch d = max(d, 0); {
