@@ -49,7 +49,7 @@ func dial(ctx context.Context, c Credentials, open func(context.Context, *url.UR
 		return conn, nil
 	}
 	if answer != nil {
-		return nil, refusal(answer)
+		return nil, withoutToken(refusal(answer), c.Token)
 	}
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"github.com/gorilla/websocket"
 
@@ -25,6 +26,25 @@ var (
 	// errSlept: the connection is from before, and the studio has let go of it.
 	errSlept = errors.New("this computer slept")
 )
+
+// quietError is an error whose text repeated the token.
+type quietError struct {
+	error
+	text string
+}
+
+func (e *quietError) Error() string { return e.text }
+
+func (e *quietError) Unwrap() error { return e.error }
+
+// withoutToken hides the token in what a studio said. A studio has no reason to
+// repeat it, but a proxy's error page may.
+func withoutToken(err error, token protocol.Secret) error {
+	if err == nil || token == "" || !strings.Contains(err.Error(), token.Reveal()) {
+		return err
+	}
+	return &quietError{err, strings.ReplaceAll(err.Error(), token.Reveal(), token.String())}
+}
 
 // studioError turns an error frame into why the session ended (§3.7).
 func studioError(e protocol.Error) error {

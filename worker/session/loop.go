@@ -167,5 +167,5 @@ func (l *Loop) session(ctx context.Context, c Credentials) (up time.Duration, er
 	}
 	s := newSession(l.cfg.Session, conn)
 	s.extend()
-	return s.run(ctx, c.Token.Reveal())
+	return s.run(ctx, c.Token)
 }

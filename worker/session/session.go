@@ -87,6 +87,7 @@ type Config struct {
 type Session struct {
 	cfg      Config
 	conn     *websocket.Conn
+	token    protocol.Secret // set by run, before anything starts
 	outbound chan outFrame
 	over     chan struct{} // closed when nothing is written any more
 	features atomic.Pointer[[]string]
@@ -118,14 +119,15 @@ func newSession(cfg Config, conn *websocket.Conn) *Session {
 // run speaks on the connection until it ends or ctx does, and says how long the
 // session was up: 0 if the studio never welcomed it. An orderly end by ctx
 // ships the last logs, closes with 1000 and returns nil.
-func (s *Session) run(ctx context.Context, token string) (up time.Duration, err error) {
+func (s *Session) run(ctx context.Context, token protocol.Secret) (up time.Duration, err error) {
+	s.token = token
 	writing := make(chan error, 1)
 	go func() { writing <- s.write() }()
 	// A reader that waits is woken by a deadline in the past.
 	unblock := context.AfterFunc(ctx, func() { _ = s.conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer unblock()
 
-	up, err = s.talk(ctx, token)
+	up, err = s.talk(ctx)
 	reason := "session ended"
 	switch {
 	case ctx.Err() != nil:
@@ -148,11 +150,11 @@ func (s *Session) run(ctx context.Context, token string) (up time.Duration, err 
 	return up, err
 }
 
-func (s *Session) talk(ctx context.Context, token string) (up time.Duration, err error) {
+func (s *Session) talk(ctx context.Context) (up time.Duration, err error) {
 	caps := s.cfg.Capabilities()
 	s.banner(caps)
 	s.named = caps.Features
-	if err := s.Send(ctx, protocol.Hello{AuthToken: token, Capabilities: caps}); err != nil {
+	if err := s.Send(ctx, protocol.Hello{AuthToken: s.token.Reveal(), Capabilities: caps}); err != nil {
 		return 0, err
 	}
 	welcome, err := s.awaitWelcome(ctx)
@@ -213,7 +215,7 @@ func (s *Session) awaitWelcome(ctx context.Context) (protocol.Welcome, error) {
 		case protocol.Welcome:
 			return f, nil
 		case protocol.Error:
-			return protocol.Welcome{}, studioError(f)
+			return protocol.Welcome{}, withoutToken(studioError(f), s.token)
 		case nil:
 		default:
 			s.cfg.Log.Warn("frame before welcome was dropped", "type", f.Type())
@@ -232,7 +234,7 @@ func (s *Session) next(ctx context.Context) (protocol.StudioFrame, error) {
 		if errors.Is(err, websocket.ErrReadLimit) {
 			return nil, fmt.Errorf("%w: a frame is larger than %d bytes", ErrViolation, protocol.MaxFrame)
 		}
-		return nil, closeError(err)
+		return nil, withoutToken(closeError(err), s.token)
 	}
 	if kind != websocket.TextMessage {
 		return nil, fmt.Errorf("%w: a binary frame", ErrViolation)
@@ -334,7 +336,7 @@ func (s *Session) read(ctx context.Context, done <-chan struct{}, tasks chan<- t
 		case protocol.Welcome:
 			s.cfg.Log.Info("server welcomed", "worker_id", f.WorkerID, "server_time", f.ServerTime)
 		case protocol.Error:
-			return studioError(f)
+			return withoutToken(studioError(f), s.token)
 		}
 		select {
 		case <-done: // this frame may have undone the deadline that should end us
