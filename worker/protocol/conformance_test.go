@@ -18,6 +18,7 @@ func TestConformance(t *testing.T) {
 	}
 	again := func(decode func(string) (Frame, error), text string) func(*testing.T) {
 		return func(t *testing.T) {
+			t.Helper()
 			f, err := decode(text)
 			if err != nil {
 				t.Fatal(err)
@@ -29,6 +30,7 @@ func TestConformance(t *testing.T) {
 	}
 	refused := func(decode func(string) (Frame, error), text, says string) func(*testing.T) {
 		return func(t *testing.T) {
+			t.Helper()
 			if _, err := decode(text); err == nil || !strings.Contains(err.Error(), says) {
 				t.Errorf("%s: got %v, want it to say %q", text, err, says)
 			}
@@ -36,6 +38,7 @@ func TestConformance(t *testing.T) {
 	}
 	all := func(parts ...func(*testing.T)) func(*testing.T) {
 		return func(t *testing.T) {
+			t.Helper()
 			for _, part := range parts {
 				part(t)
 			}
@@ -75,6 +78,7 @@ func TestConformance(t *testing.T) {
 			refused(studio, `{"type":"error","code":"tired","message":"m"}`, "tired"))},
 		{"#23 unknown frame of a studio", refused(studio, `{"type":"sing"}`, "sing")},
 		{"#30 the scheme of the socket", func(t *testing.T) {
+			t.Helper()
 			for base, want := range map[string]string{"http://h": "ws://h/", "https://h": "wss://h/", "ws://h": "ws://h/", "wss://h": "wss://h/"} {
 				b, err := ParseBase(base)
 				if err != nil {
