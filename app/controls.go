@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"time"
 
 	"studioworker/worker/protocol"
 )
@@ -16,6 +17,9 @@ import (
 
 // Pause takes no new jobs.
 func (h *host) Pause() { h.worker.Pause() }
+
+// PauseUntil takes no new jobs until the clock shows until.
+func (h *host) PauseUntil(until time.Time) { h.worker.PauseUntil(until) }
 
 // Resume takes jobs again.
 func (h *host) Resume() { h.worker.Resume() }

@@ -22,14 +22,14 @@ type header struct {
 }
 
 // newHeader builds the header; act does what the button says.
-func newHeader(v *values, th *Theme, act func(model.Action)) *header {
+func newHeader(v *values, th *Theme, act func(model.Action, *widget.Button)) *header {
 	h := &header{
 		mark:   widget.NewIcon(nil),
 		word:   widget.NewLabelWithData(v.word),
 		button: widget.NewButton("", nil),
 	}
 	h.word.TextStyle.Bold = true
-	h.button.OnTapped = func() { act(h.action) }
+	h.button.OnTapped = func() { act(h.action, h.button) }
 	h.button.Hide()
 	mark := container.New(layout.NewGridWrapLayout(fyne.NewSquareSize(20)), h.mark)
 	words := container.NewThemeOverride(container.NewBorder(nil, nil, h.word, nil, text(v.sentence)), dense{th})
@@ -54,7 +54,7 @@ func (h *header) show(m model.Header) {
 		if m.Action == model.ActionPause { // all is well: no need to stand out
 			h.button.Importance = widget.MediumImportance
 		}
-		h.button.SetText(string(m.Action))
+		dress(h.button, m.Action)
 	}
 	show(h.button, m.Action != model.ActionNone)
 }

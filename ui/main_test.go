@@ -58,6 +58,11 @@ func (c *fakeControls) Pause() {
 	c.obs.Availability.Set(observe.Availability{Block: observe.BlockPaused})
 }
 
+func (c *fakeControls) PauseUntil(t time.Time) {
+	_ = c.note("pause for " + time.Until(t).Round(time.Minute).String())
+	c.obs.Availability.Set(observe.Availability{Block: observe.BlockPaused, Until: t})
+}
+
 func (c *fakeControls) Resume() {
 	_ = c.note("resume")
 	c.obs.Availability.Set(observe.Availability{})
@@ -138,7 +143,7 @@ func TestHeaderPauseAndResume(t *testing.T) {
 		t.Fatalf("header = %q, button %q", w.header.word.Text, w.header.button.Text)
 	}
 	test.Tap(w.header.button)
-	w.refresh(partValues)
+	choose(t, w, 1)
 	if w.header.word.Text != "Paused" || w.header.button.Text != "Resume" || w.status.pause.Text != "Resume" {
 		t.Errorf("after a pause: %q, %q, %q", w.header.word.Text, w.header.button.Text, w.status.pause.Text)
 	}
@@ -147,7 +152,54 @@ func TestHeaderPauseAndResume(t *testing.T) {
 	if w.header.word.Text != "Idle" || w.status.pause.Text != "Pause" {
 		t.Errorf("after a resume: %q, %q", w.header.word.Text, w.status.pause.Text)
 	}
-	if got := c.take(); !slices.Equal(got, []string{"pause", "resume"}) {
+	test.Tap(w.status.pause)
+	choose(t, w, 2)
+	end, err := w.values.sentence.Get()
+	if until := w.obs.Availability.Get().Until; err != nil || !strings.HasPrefix(end, "Paused by you until ") || !strings.HasSuffix(end, until.Format("15:04")) {
+		t.Errorf("sentence %q, %v, for a pause until %v", end, err, until)
+	}
+	test.Tap(w.header.button) // Resume
+	w.refresh(partValues)
+	test.Tap(w.header.button)
+	choose(t, w, 3)
+	if until := w.obs.Availability.Get().Until; !tomorrow(until) {
+		t.Errorf("paused until %v", until)
+	}
+	got := c.take()
+	if len(got) != 5 || !strings.HasPrefix(got[4], "pause for ") || !slices.Equal(got[:4], []string{"pause", "resume", "pause for 1h0m0s", "resume"}) {
+		t.Errorf("calls = %v", got)
+	}
+}
+
+// tomorrow says whether until can be the end of a pause until tomorrow.
+func tomorrow(until time.Time) bool {
+	return until.Format("15:04:05") == "08:00:00" && time.Until(until) > 7*time.Hour && time.Until(until) < 34*time.Hour
+}
+
+// choose takes the n-th entry of the menu that is open, with the keyboard, and
+// draws what comes of it.
+func choose(t *testing.T, w *Window, n int) {
+	t.Helper()
+	menu := w.win.Canvas().Focused()
+	if _, ok := menu.(*widget.PopUpMenu); !ok {
+		t.Fatalf("no menu has the focus, but %T", menu)
+	}
+	for range n {
+		menu.TypedKey(&fyne.KeyEvent{Name: fyne.KeyDown})
+	}
+	menu.TypedKey(&fyne.KeyEvent{Name: fyne.KeyReturn})
+	if w.win.Canvas().Overlays().Top() != nil {
+		t.Error("the menu stays open")
+	}
+	w.refresh(partValues)
+}
+
+// The menu of pauses can be left without a pause.
+func TestPauseMenuEscape(t *testing.T) {
+	w, c := newTestWindow(t, joined)
+	test.Tap(w.header.button)
+	w.win.Canvas().Focused().TypedKey(&fyne.KeyEvent{Name: fyne.KeyEscape})
+	if got := c.take(); len(got) != 0 || w.win.Canvas().Overlays().Top() != nil {
 		t.Errorf("calls = %v", got)
 	}
 }

@@ -48,7 +48,7 @@ type gpuRow struct {
 
 // statusActions is what the page's buttons do.
 type statusActions struct {
-	act          func(model.Action) // Pause, Resume
+	act          func(model.Action, *widget.Button) // Pause, Resume
 	askAgain     func(done func(error))
 	setThreshold func(gb float64, done func(error))
 	copy         func(string)
@@ -58,7 +58,7 @@ func newStatusPage(v *values, th *Theme, do statusActions) *statusPage {
 	p := &statusPage{
 		mark:         widget.NewIcon(nil),
 		word:         widget.NewLabelWithData(v.word),
-		pause:        widget.NewButtonWithIcon(string(model.ActionPause), theme.MediaPauseIcon(), nil),
+		pause:        widget.NewButton("", nil),
 		registration: prose(v.registration),
 		heartbeat:    prose(v.heartbeat),
 		askAgain:     widget.NewButton(string(model.ActionAskAgain), nil),
@@ -73,7 +73,8 @@ func newStatusPage(v *values, th *Theme, do statusActions) *statusPage {
 	}
 	p.word.SizeName = theme.SizeNameHeadingText
 	p.word.TextStyle.Bold = true
-	p.pause.OnTapped = func() { do.act(model.Action(p.pause.Text)) }
+	dress(p.pause, model.ActionPause)
+	p.pause.OnTapped = func() { do.act(model.Action(p.pause.Text), p.pause) }
 	p.askAgain.OnTapped = func() { p.tapAskAgain(do.askAgain) }
 	p.request = fact("Request", p.id(v.requestID, do.copy), nil)
 	p.worker = fact("Worker", p.id(v.workerID, do.copy), nil)
@@ -201,14 +202,11 @@ func (p *statusPage) show(st model.Status, paused bool) {
 		p.mark.SetResource(markFor(st.State))
 		paint(p.word, st.State.Tone())
 	}
-	label, icon := model.ActionPause, theme.MediaPauseIcon()
+	action := model.ActionPause
 	if paused {
-		label, icon = model.ActionResume, theme.MediaPlayIcon()
+		action = model.ActionResume
 	}
-	if p.pause.Text != string(label) {
-		p.pause.SetText(string(label))
-		p.pause.SetIcon(icon)
-	}
+	dress(p.pause, action)
 	paint(p.registration, st.RegistrationTone)
 	paint(p.heartbeat, st.HeartbeatTone)
 	paint(p.waitingNote, st.WaitingTone)

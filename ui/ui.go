@@ -3,6 +3,7 @@ package ui
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"studioworker/worker/observe"
 )
@@ -18,8 +19,11 @@ const AppName = "Studio Worker"
 // context return at once and are called on the UI goroutine; the others run on
 // a goroutine of the window's, and their context ends with the window.
 type Controls interface {
-	// Pause stops taking jobs; the running one goes on.
+	// Pause stops taking jobs until Resume; the running one goes on.
 	Pause()
+	// PauseUntil is Pause that ends by itself when the clock shows t, which is not
+	// zero.
+	PauseUntil(t time.Time)
 	// Resume takes jobs again.
 	Resume()
 	// ResetRegistration asks the studio anew, after it declined or signed out

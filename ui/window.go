@@ -129,6 +129,9 @@ func (w *Window) menu() *fyne.MainMenu {
 	return fyne.NewMainMenu(
 		fyne.NewMenu("Worker",
 			item("Pause or resume", fyne.KeyP, w.togglePause),
+			fyne.NewMenuItem(model.PauseHour.Label(), func() { pause(w.ctl, model.PauseHour) }),
+			fyne.NewMenuItem(model.PauseTomorrow.Label(), func() { pause(w.ctl, model.PauseTomorrow) }),
+			fyne.NewMenuItemSeparator(),
 			item("New job", fyne.KeyN, w.newJob),
 			fyne.NewMenuItemSeparator(),
 			quit),
@@ -246,11 +249,11 @@ func (w *Window) refresh(p parts) {
 	}
 }
 
-// act does what the header's button says.
-func (w *Window) act(a model.Action) {
+// act does what a button says; Pause asks there for how long.
+func (w *Window) act(a model.Action, button *widget.Button) {
 	switch a {
 	case model.ActionPause:
-		w.ctl.Pause()
+		askPause(button, w.win.Canvas(), w.ctl)
 	case model.ActionResume:
 		w.ctl.Resume()
 	case model.ActionAskAgain:

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -179,6 +180,20 @@ func TestMenuShortcuts(t *testing.T) {
 	press(fyne.KeyQ)
 	if got := c.take(); !slices.Equal(got, []string{"pause", "resume", "quit"}) {
 		t.Errorf("calls = %v", got)
+	}
+}
+
+func TestWorkerMenuPausesForAWhile(t *testing.T) {
+	w, c := newTestWindow(t, joined)
+	for _, m := range w.win.MainMenu().Items {
+		for _, i := range m.Items {
+			if strings.HasPrefix(i.Label, "Pause for") || strings.HasPrefix(i.Label, "Pause until") {
+				i.Action()
+			}
+		}
+	}
+	if got := c.take(); len(got) != 2 || got[0] != "pause for 1h0m0s" || !tomorrow(w.obs.Availability.Get().Until) {
+		t.Errorf("calls = %v, paused until %v", got, w.obs.Availability.Get().Until)
 	}
 }
 

@@ -14,9 +14,11 @@ import (
 
 // tray is the icon with its menu. Its methods belong to the UI goroutine.
 type tray struct {
-	app   desktop.App
-	menu  *fyne.Menu
-	pause *fyne.MenuItem
+	app    desktop.App
+	menu   *fyne.Menu
+	pause  *fyne.MenuItem
+	pauses *fyne.Menu // below pause, while the worker is not paused
+	resume func()
 
 	state  model.State
 	paused bool
@@ -29,14 +31,9 @@ func newTray(a fyne.App, c ui.Controls, open func()) *tray {
 	if !ok {
 		return nil
 	}
-	t := &tray{app: d}
-	t.pause = fyne.NewMenuItem("Pause", func() {
-		if t.paused {
-			c.Resume()
-			return
-		}
-		c.Pause()
-	})
+	t := &tray{app: d, pauses: ui.PauseMenu(c), resume: c.Resume}
+	t.pause = fyne.NewMenuItem("Pause", nil)
+	t.pause.ChildMenu = t.pauses
 	quit := fyne.NewMenuItem("Quit", c.Quit)
 	quit.IsQuit = true // else Fyne adds a Quit of its own
 	t.menu = fyne.NewMenu(ui.AppName, fyne.NewMenuItem("Open", open), t.pause, fyne.NewMenuItemSeparator(), quit)
@@ -56,9 +53,9 @@ func (t *tray) show(s model.State, paused bool) {
 	}
 	if paused != t.paused {
 		t.paused = paused
-		t.pause.Label = "Pause"
+		t.pause.Label, t.pause.Action, t.pause.ChildMenu = "Pause", nil, t.pauses
 		if paused {
-			t.pause.Label = "Resume"
+			t.pause.Label, t.pause.Action, t.pause.ChildMenu = "Resume", t.resume, nil
 		}
 		t.menu.Refresh()
 	}

@@ -78,6 +78,11 @@ func (c childControls) Pause() {
 	c.obs.Availability.Set(observe.Availability{Block: observe.BlockPaused})
 }
 
+func (c childControls) PauseUntil(t time.Time) {
+	fmt.Println("pause for", time.Until(t).Round(time.Minute))
+	c.obs.Availability.Set(observe.Availability{Block: observe.BlockPaused, Until: t})
+}
+
 func (c childControls) Resume() {
 	fmt.Println("resume")
 	c.obs.Availability.Set(observe.Availability{})
@@ -426,7 +431,8 @@ type node struct {
 	Kids  []dbus.Variant
 }
 
-// labels reads the menu: the labels in order, and their ids.
+// labels reads the menu: the labels in order, those of a submenu after its own,
+// and their ids.
 func (i *item) labels(ctx context.Context, t *testing.T) ([]string, map[string]int32) {
 	t.Helper()
 	var revision uint32
@@ -436,16 +442,21 @@ func (i *item) labels(ctx context.Context, t *testing.T) ([]string, map[string]i
 	}
 	var names []string
 	ids := map[string]int32{}
-	for _, k := range root.Kids {
-		var n node
-		if err := dbus.Store([]any{k.Value()}, &n); err != nil {
-			t.Fatal(err)
-		}
+	var read func(n node)
+	read = func(n node) {
 		if label, ok := n.Props["label"].Value().(string); ok && label != "" {
 			names = append(names, label)
 			ids[label] = n.ID
 		}
+		for _, k := range n.Kids {
+			var kid node
+			if err := dbus.Store([]any{k.Value()}, &kid); err != nil {
+				t.Fatal(err)
+			}
+			read(kid)
+		}
 	}
+	read(root)
 	return names, ids
 }
 
@@ -519,25 +530,26 @@ func TestTrayPauseResumeQuit(t *testing.T) {
 	panel := startWatcher(t, bus)
 	w := startWindow(t, "hidden", bus)
 	icon := panel.waitItem(ctx, t)
+	menu := func(what string, want ...string) {
+		t.Helper()
+		icon.until(ctx, t, what, func() bool {
+			names, _ := icon.labels(ctx, t)
+			return slices.Equal(names, want)
+		})
+	}
+	working := []string{"Open", "Pause", "Until I resume", "For 1 hour", "Until tomorrow 08:00", "Quit"}
 
-	icon.until(ctx, t, "the menu", func() bool {
-		names, _ := icon.labels(ctx, t)
-		return slices.Equal(names, []string{"Open", "Pause", "Quit"})
-	})
+	menu("the menu", working...)
 	icon.until(ctx, t, "the icon of an idle worker", func() bool { return icon.shows(t, assets.TrayIdle) })
 
-	w.command(ctx, t, icon, "Pause", "pause")
-	icon.until(ctx, t, "Resume in the menu", func() bool {
-		names, _ := icon.labels(ctx, t)
-		return slices.Equal(names, []string{"Open", "Resume", "Quit"})
-	})
+	w.command(ctx, t, icon, "Until I resume", "pause")
+	menu("Resume in the menu", "Open", "Resume", "Quit")
 	icon.until(ctx, t, "the icon of a paused worker", func() bool { return icon.shows(t, assets.TrayPaused) })
 
 	w.command(ctx, t, icon, "Resume", "resume")
-	icon.until(ctx, t, "Pause in the menu", func() bool {
-		names, _ := icon.labels(ctx, t)
-		return slices.Equal(names, []string{"Open", "Pause", "Quit"})
-	})
+	menu("Pause in the menu", working...)
+	w.command(ctx, t, icon, "For 1 hour", "pause for 1h0m0s")
+	menu("Resume in the menu again", "Open", "Resume", "Quit")
 	icon.click(ctx, t, "Open")
 	w.command(ctx, t, icon, "Quit", "quit")
 	w.ends(ctx, t)

@@ -1,0 +1,50 @@
+package ui
+
+import (
+	"time"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/theme"
+	"fyne.io/fyne/v2/widget"
+
+	"studioworker/ui/model"
+)
+
+// PauseMenu offers the pauses, for the tray and for the buttons named Pause.
+func PauseMenu(c Controls) *fyne.Menu {
+	items := make([]*fyne.MenuItem, 0, len(model.Pauses()))
+	for _, p := range model.Pauses() {
+		items = append(items, fyne.NewMenuItem(string(p), func() { pause(c, p) }))
+	}
+	return fyne.NewMenu(string(model.ActionPause), items...)
+}
+
+// pause begins a pause now.
+func pause(c Controls, p model.Pause) {
+	if until := p.Until(time.Now()); !until.IsZero() {
+		c.PauseUntil(until)
+		return
+	}
+	c.Pause()
+}
+
+// askPause opens the menu of pauses below the button that asks for one.
+func askPause(b *widget.Button, in fyne.Canvas, c Controls) {
+	widget.ShowPopUpMenuAtRelativePosition(PauseMenu(c), in, fyne.NewPos(0, b.Size().Height+theme.Padding()), b)
+}
+
+// dress makes a button say an action. The arrow tells that Pause asks back.
+func dress(b *widget.Button, a model.Action) {
+	if b.Text == string(a) {
+		return
+	}
+	b.Text, b.Icon, b.IconPlacement = string(a), nil, widget.ButtonIconLeadingText
+	switch a {
+	case model.ActionPause:
+		b.Icon, b.IconPlacement = theme.MenuDropDownIcon(), widget.ButtonIconTrailingText
+	case model.ActionResume:
+		b.Icon = theme.MediaPlayIcon()
+	case model.ActionAskAgain, model.ActionNone:
+	}
+	b.Refresh()
+}
