@@ -155,7 +155,7 @@ func (r *recital) end(path string) error {
 	if err != nil {
 		return fmt.Errorf("print the result: %w", err)
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read
 	var result struct {
 		Choices []struct {
 			Message struct {

@@ -209,7 +209,7 @@ func (r *Runner) run(ctx context.Context, w work) {
 		return
 	}
 	if err != nil {
-		r.fail(ctx, w, current, err, log)
+		r.fail(ctx, current, err, log)
 		return
 	}
 	stored = true
@@ -384,7 +384,7 @@ func (r *Runner) deliver(ctx context.Context, w work, e outbox.Entry, log *slog.
 	}
 	err := r.sendJSON(ctx, e, r.send)
 	if errors.Is(err, errUnreadable) {
-		r.fail(ctx, w, observe.CurrentJob{ID: e.JobID, Kind: e.Kind, Model: e.Model, Preview: observe.Preview(e.Prompt), Started: e.Started}, err, log)
+		r.fail(ctx, observe.CurrentJob{ID: e.JobID, Kind: e.Kind, Model: e.Model, Preview: observe.Preview(e.Prompt), Started: e.Started}, err, log)
 		return
 	}
 	if err != nil {
@@ -452,7 +452,7 @@ func (r *Runner) NotDelivered(e outbox.Entry, reason error) {
 }
 
 // fail tells the studio and the person that a job failed (§8.3).
-func (r *Runner) fail(ctx context.Context, w work, job observe.CurrentJob, err error, log *slog.Logger) {
+func (r *Runner) fail(ctx context.Context, job observe.CurrentJob, err error, log *slog.Logger) {
 	text := cleanText(err)
 	outcome := observe.OutcomeFailed
 	retryable := engine.Retryable(err)
