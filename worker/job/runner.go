@@ -214,7 +214,7 @@ func (r *Runner) run(ctx context.Context, w work) {
 	}
 	stored = true
 	log.Info("job dispatched", "elapsed_ms", time.Since(start).Milliseconds(), "ext", entry.Ext, "bytes", entry.Size)
-	r.deliver(ctx, w, entry, log)
+	r.deliver(ctx, entry, log)
 }
 
 // result returns the job's stored result: from the outbox when the job was
@@ -370,7 +370,7 @@ func (r *Runner) tell(ctx context.Context, w work, progress <-chan engine.Progre
 
 // deliver hands a stored result to the studio. What cannot be delivered now
 // waits in the outbox.
-func (r *Runner) deliver(ctx context.Context, w work, e outbox.Entry, log *slog.Logger) {
+func (r *Runner) deliver(ctx context.Context, e outbox.Entry, log *slog.Logger) {
 	if !e.JSON() {
 		// The outcome is recorded by Delivered, whoever delivers.
 		switch out, err := r.cfg.Deliver(ctx, e); {
