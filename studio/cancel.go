@@ -142,6 +142,14 @@ func (h *hub) stop(ctx context.Context, s *session, rec store.Job) {
 	})
 }
 
+// cancels says whether the worker is connected and knows of cancelled jobs.
+func (h *hub) cancels(worker string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := h.current[worker]
+	return s != nil && s.hasLocked(protocol.FeatureCancel)
+}
+
 // answersCancel says whether the session's worker was asked to stop the job, on
 // this session or an earlier one. The caller holds j.mu.
 func answersCancel(s *session, j *job) bool {

@@ -30,11 +30,18 @@ func notHeld(frame protocol.WorkerFrame, id string) error {
 	return fmt.Errorf("%w: %s for job %.100q, which this session does not hold", errViolation, frame.Type(), id)
 }
 
-// attach makes s the session of its worker. An older one is closed (§3.13.2);
-// the job it was running waits for the first heartbeat of s.
-func (h *hub) attach(ctx context.Context, s *session, caps protocol.Capabilities) {
+// attach makes s the session of its worker, and says whether it did. An older one
+// is closed (§3.13.2); the job it was running waits for the first heartbeat of s.
+// What counts is when a connection was opened: the hello of one whose worker is
+// gone may be read after that of the next.
+func (h *hub) attach(ctx context.Context, s *session, caps protocol.Capabilities) bool {
 	h.mu.Lock()
 	old := h.current[s.worker]
+	if old != nil && old.connectedAt.After(s.connectedAt) {
+		h.mu.Unlock()
+		s.takenOver()
+		return false
+	}
 	var held *job
 	if old != nil {
 		held = h.removeLocked(old)
@@ -44,7 +51,7 @@ func (h *hub) attach(ctx context.Context, s *session, caps protocol.Capabilities
 	h.sessions = append(h.sessions, s)
 	h.mu.Unlock()
 	if old == nil {
-		return
+		return true
 	}
 	if held != nil {
 		if h.disown(old, held) {
@@ -53,11 +60,8 @@ func (h *hub) attach(ctx context.Context, s *session, caps protocol.Capabilities
 			h.putBack(ctx, old, held, release{offer: true})
 		}
 	}
-	h.spawn(ctx, func(context.Context) {
-		old.end(protocol.CloseDuplicate, "another connection took over", &protocol.Error{
-			Code: protocol.ErrorDuplicate, Message: "another connection of this worker took over",
-		})
-	})
+	h.spawn(ctx, func(context.Context) { old.takenOver() })
+	return true
 }
 
 // disown takes a running job from a session that is gone, and says whether it

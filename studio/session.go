@@ -96,6 +96,13 @@ func (s *session) end(code protocol.CloseCode, reason string, frame *protocol.Er
 	}
 }
 
+// takenOver ends a session whose worker has a newer one.
+func (s *session) takenOver() {
+	s.end(protocol.CloseDuplicate, "another connection took over", &protocol.Error{
+		Code: protocol.ErrorDuplicate, Message: "another connection of this worker took over",
+	})
+}
+
 // drop cuts the connection; the reader ends with it.
 func (s *session) drop() {
 	if err := s.conn.Close(); err != nil {
@@ -183,7 +190,9 @@ func (s *session) welcome(ctx context.Context, frame protocol.WorkerFrame, authe
 	if err := s.awaitFrames(); err != nil {
 		return false
 	}
-	s.hub.attach(ctx, s, hello.Capabilities)
+	if !s.hub.attach(ctx, s, hello.Capabilities) {
+		return false
+	}
 	err := s.send(protocol.Welcome{
 		WorkerID: s.worker, ServerTime: time.Now().UTC().Format(time.RFC3339),
 		Features: protocol.Features(),

@@ -163,11 +163,14 @@ func (s *Studio) complete(w http.ResponseWriter, r *http.Request) {
 }
 
 // finished answers for a job that has ended: the same delivery again is a
-// success, another is 409.
+// success, another is 409. The result of a cancelled job is of no use to anyone:
+// a worker of ours hears 410 and forgets it.
 func (s *Studio) finished(w http.ResponseWriter, r *http.Request, j *job, worker, key string) {
 	rec := j.now()
 	if rec.State == store.Done && key != "" && rec.DeliveryKey == key && rec.WorkerID == worker {
 		s.accepted(w, r, j, worker)
+	} else if rec.State == store.Cancelled && s.hub.cancels(worker) {
+		writeError(w, http.StatusGone, "gone", "the job is cancelled")
 	} else {
 		writeError(w, http.StatusConflict, "conflict", "the job is "+string(rec.State)+" already")
 	}

@@ -130,14 +130,23 @@ func (r *Runner) Resumed(ctx context.Context, keep, drop []string, link Link) {
 		r.redeliver(ctx, id, link)
 	}
 	for _, id := range drop {
-		r.Cancel(id, errDropped)
-		if e, ok := r.cfg.Outbox.Find(id); ok {
-			if err := r.cfg.Outbox.Keep(e); err != nil {
-				r.cfg.Log.Error("result was not set aside", "job_id", id, "error", err)
-			}
-			r.NotDelivered(e, errDropped)
+		if !r.Cancel(id, errDropped) {
+			r.setAside(id, r.cfg.Log.With("job_id", id))
 		}
 	}
+}
+
+// setAside moves the stored result of a job to kept/, if there is one: the studio
+// has no use for it now.
+func (r *Runner) setAside(jobID string, log *slog.Logger) {
+	e, ok := r.cfg.Outbox.Find(jobID)
+	if !ok {
+		return
+	}
+	if err := r.cfg.Outbox.Keep(e); err != nil && !errors.Is(err, outbox.ErrNotFound) {
+		log.Error("result was not set aside", "error", err)
+	}
+	r.NotDelivered(e, errDropped)
 }
 
 // redeliver sends the stored JSON result of a job, if there is one. Results that

@@ -74,7 +74,7 @@ type Runner struct {
 	studio  string                  // that offered it
 	owed    []owed                  // failures that could not be said
 	cancel  context.CancelCauseFunc // of the job in flight; nil = it has not begun
-	stopped error                   // why the job in flight was stopped before it began; nil = it was not
+	stopped error                   // why the job in flight was stopped; nil = it was not
 }
 
 // work is an accepted offer.
@@ -119,7 +119,7 @@ func (r *Runner) Offer(ctx context.Context, claim protocol.Claim, link Link) {
 	}
 	r.setJob(claim.JobID, link)
 	if err := link.Send(ctx, protocol.Accept{JobID: claim.JobID}); err != nil {
-		r.setJob("", nil)
+		_, _ = r.end() // it has not begun
 		r.gate.release()
 		log.Error("answer was not sent", "error", err)
 		return
@@ -142,6 +142,16 @@ func (r *Runner) setJob(id string, link Link) {
 	r.jobID, r.link, r.studio, r.cancel, r.stopped = id, link, studio, nil, nil
 }
 
+// end forgets the job in flight: from here on Cancel does not find it. It returns
+// where its outcome goes, and why it was stopped, if it was.
+func (r *Runner) end() (link Link, stopped error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	link, stopped = r.link, r.stopped
+	r.jobID, r.link, r.cancel, r.stopped = "", nil, nil, nil
+	return link, stopped
+}
+
 // begin says how the job in flight is stopped from now on.
 func (r *Runner) begin(cancel context.CancelCauseFunc) {
 	r.mu.Lock()
@@ -160,9 +170,10 @@ func (r *Runner) Cancel(jobID string, why error) bool {
 	if jobID == "" || r.jobID != jobID {
 		return false
 	}
-	if r.cancel == nil { // accepted, but not begun
+	if !errors.Is(r.stopped, ErrRevoked) { // what the studio wants of a result outranks the rest
 		r.stopped = why
-	} else {
+	}
+	if r.cancel != nil { // else it was accepted, but has not begun
 		r.cancel(why)
 	}
 	return true
@@ -196,10 +207,12 @@ func (r *Runner) run(ctx context.Context, w work) {
 	stored := false
 	defer func() {
 		r.cfg.Observers.CurrentJob.Set(observe.CurrentJob{})
-		link := r.current()
-		r.setJob("", nil) // from here on Cancel does not find the job
-		if stored && errors.Is(context.Cause(ctx), ErrRevoked) {
+		link, why := r.end()
+		switch { // it was stopped too late to stop the engine
+		case stored && errors.Is(why, ErrRevoked):
 			r.discard(ctx, w.claim.JobID, link, log)
+		case stored && errors.Is(why, errDropped):
+			r.setAside(w.claim.JobID, log)
 		}
 		r.gate.release()
 	}()
