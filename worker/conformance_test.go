@@ -55,6 +55,7 @@ func TestConformance(t *testing.T) {
 	sessiontest.Await(t, c, func(x protocol.Fail) bool { return x.JobID == "job-41" })
 	c.Send(t, protocol.FailAck{JobID: "job-41"})
 	for _, tc := range []struct{ name, line string }{
+		{"the banner", `studio-worker starts version=1\.2\.3 config=\S+config\.toml api_base_url=http\S+ vram_threshold_gb=12 models_root=\S+ worker_id=wk-20`},
 		{"#49 a JSON job is said", `json result sent.*`},
 		{"#50 what is offered", `advertising engine=multi vram=8\.0/12\.0GB auto_enabled=true kinds=\[.*llm.*\] \d+ model\(s\)=\[.*test-llm.*\]`},
 		{"#61 the cause of a failed session", `session error: upgrade refused with status 502: reference 7f3a; reconnect attempt 1 in \d+ms`},
