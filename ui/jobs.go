@@ -201,28 +201,33 @@ type runningSlot struct {
 	root  fyne.CanvasObject
 	glyph *widget.Icon
 	bar   *meter
+	gauge fyne.CanvasObject // the bar with what is around it
 	title *widget.Label
+	step  *widget.Label
 	kind  string
 }
 
 func newRunningSlot(v *values) *runningSlot {
-	s := &runningSlot{glyph: widget.NewIcon(nil), bar: newMeter(), title: text(v.jobTitle)}
+	s := &runningSlot{glyph: widget.NewIcon(nil), bar: newMeter(), title: text(v.jobTitle), step: small(text(v.jobProgress))}
 	s.title.TextStyle.Bold = true
-	s.bar.Hide()
 	s.bar.bind(v.jobFraction)
+	s.gauge = pad(4, 0, labelInset, labelInset, container.New(sized{h: meterHeight}, s.bar))
+	s.gauge.Hide()
+	s.step.Hide()
 	face := container.New(sized{w: 24, h: 24}, s.glyph)
 	lines := stack(-2,
-		container.NewBorder(nil, nil, nil, mono(widget.NewLabelWithData(v.jobElapsed)), s.title),
+		container.NewBorder(nil, nil, nil, dropped(widget.NewLabelWithData(v.jobElapsed)), s.title),
 		small(text(v.jobFacts)),
-		small(text(v.jobProgress)),
-		pad(4, 0, labelInset, labelInset, container.New(sized{h: meterHeight}, s.bar)))
-	s.root = container.NewStack(newPanel(colorSurface, 8, true), container.New(sized{h: 96},
-		pad(8, 8, 12, 8, container.NewBorder(nil, nil, pad(0, 0, 0, 6, container.NewCenter(face)), nil, lines))))
+		s.step,
+		s.gauge)
+	s.root = container.NewStack(newPanel(colorSurface, 8, true), container.New(sized{w: 160, h: 96},
+		pad(8, 8, 12, 8, container.NewBorder(nil, nil, pad(0, 0, 0, 6, container.NewCenter(face)), nil, centred(lines)))))
 	return s
 }
 
 func (s *runningSlot) show(r model.Running) {
-	show(s.bar, r.Measured)
+	show(s.gauge, r.Measured)
+	show(s.step, r.Active)
 	if s.kind != r.Kind || s.glyph.Resource == nil {
 		s.kind = r.Kind
 		if r.Active {
@@ -309,7 +314,7 @@ func newJobDetail(th *Theme, l *loader, c Controls, copyText func(string)) *jobD
 		d.failure, d.next,
 		d.prompt,
 		d.path,
-		fact("Job", d.id, copyID))
+		fact("Job", pad(monoDrop, 0, 0, 0, d.id), copyID))
 	d.body = container.NewVScroll(pad(8, 8, 10, 12, content))
 	d.body.Hide()
 	hint := muted(widget.NewLabel("A job you select shows here."))
@@ -386,6 +391,10 @@ func (d *jobDetail) showPicture(j observe.RecentJob, picture bool) {
 	})
 }
 
+// noteHeight is the line that says what became of a queued job: little more than
+// the margin it stands for.
+const noteHeight = 22
+
 // jobForm queues a job in the private studio.
 type jobForm struct {
 	root   fyne.CanvasObject
@@ -433,7 +442,9 @@ func newJobForm(th *Theme, a actions, c Controls) *jobForm {
 	f.run.OnTapped = submit
 	f.text.OnSubmitted = func(string) { submit() }
 	fields := line(pad(0, 0, 0, 8, container.New(sized{w: 150}, f.kind)), f.text, pad(0, 0, 8, 0, f.run))
-	f.root = pad(0, 8, 0, 0, stack(2, normal(fields, th), f.note))
+	f.note.SizeName = theme.SizeNameCaptionText
+	// The note stands in the gap above what follows, so that nothing moves for it.
+	f.root = stack(0, normal(fields, th), container.New(sized{h: noteHeight}, f.note))
 	f.root.Hide()
 	return f
 }

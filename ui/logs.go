@@ -221,7 +221,7 @@ type logRow struct {
 }
 
 const (
-	logRowHeight = 16
+	logRowHeight = 17
 	logTextSize  = monoSize
 	logColumns   = 5
 	logCategory  = 12 // characters

@@ -180,9 +180,9 @@ func tomorrow(until time.Time) bool {
 // draws what comes of it.
 func choose(t *testing.T, w *Window, n int) {
 	t.Helper()
-	menu := w.win.Canvas().Focused()
-	if _, ok := menu.(*widget.PopUpMenu); !ok {
-		t.Fatalf("no menu has the focus, but %T", menu)
+	menu, ok := w.win.Canvas().Focused().(*widget.PopUpMenu)
+	if !ok {
+		t.Fatalf("no menu has the focus, but %T", w.win.Canvas().Focused())
 	}
 	for range n {
 		menu.TypedKey(&fyne.KeyEvent{Name: fyne.KeyDown})
@@ -198,7 +198,14 @@ func choose(t *testing.T, w *Window, n int) {
 func TestPauseMenuEscape(t *testing.T) {
 	w, c := newTestWindow(t, joined)
 	test.Tap(w.header.button)
-	w.win.Canvas().Focused().TypedKey(&fyne.KeyEvent{Name: fyne.KeyEscape})
+	menu, ok := w.win.Canvas().Focused().(*widget.PopUpMenu)
+	if !ok {
+		t.Fatal("no menu has the focus")
+	}
+	if at := w.app.Driver().AbsolutePositionForObject(w.header.button); menu.Position().X+menu.Size().Width != at.X+w.header.button.Size().Width {
+		t.Errorf("the menu lies at %v, %v wide, the button at %v", menu.Position(), menu.Size().Width, at)
+	}
+	menu.TypedKey(&fyne.KeyEvent{Name: fyne.KeyEscape})
 	if got := c.take(); len(got) != 0 || w.win.Canvas().Overlays().Top() != nil {
 		t.Errorf("calls = %v", got)
 	}
@@ -420,18 +427,18 @@ func TestBusyIsSaid(t *testing.T) {
 func TestRunningSlot(t *testing.T) {
 	w, _ := newTestWindow(t, joined)
 	s := w.jobs.running
-	if s.title.Text != "Nothing is running" || s.bar.Visible() {
+	if s.title.Text != "Nothing is running" || s.gauge.Visible() {
 		t.Errorf("idle: %q", s.title.Text)
 	}
 	before := s.root.MinSize()
 	w.obs.CurrentJob.Set(observe.CurrentJob{ID: "a", Kind: "image", Preview: "a fox", Started: time.Now(), Progress: observe.Progress{Step: 1, Total: 4}})
 	w.refresh(partValues)
-	if s.title.Text != "a fox" || !s.bar.Visible() || s.bar.value != 0.25 || s.root.MinSize() != before {
+	if s.title.Text != "a fox" || !s.gauge.Visible() || s.bar.value != 0.25 || s.root.MinSize() != before {
 		t.Errorf("running: %q, %v, %v after %v", s.title.Text, s.bar.value, s.root.MinSize(), before)
 	}
 	w.obs.CurrentJob.Update(func(j observe.CurrentJob) observe.CurrentJob { j.Progress = observe.Progress{}; return j })
 	w.refresh(partValues)
-	if s.bar.Visible() {
+	if s.gauge.Visible() {
 		t.Error("a bar without a measure")
 	}
 }

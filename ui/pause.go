@@ -28,9 +28,15 @@ func pause(c Controls, p model.Pause) {
 	c.Pause()
 }
 
-// askPause opens the menu of pauses below the button that asks for one.
+// askPause opens the menu of pauses below the button that asks for one, flush with
+// its right end where it would leave the window otherwise.
 func askPause(b *widget.Button, in fyne.Canvas, c Controls) {
-	widget.ShowPopUpMenuAtRelativePosition(PauseMenu(c), in, fyne.NewPos(0, b.Size().Height+theme.Padding()), b)
+	menu := widget.NewPopUpMenu(PauseMenu(c), in)
+	at := fyne.CurrentApp().Driver().AbsolutePositionForObject(b).AddXY(0, b.Size().Height+theme.Padding())
+	if at.X+menu.Size().Width > in.Size().Width {
+		at.X += b.Size().Width - menu.Size().Width
+	}
+	menu.ShowAtPosition(at)
 }
 
 // dress makes a button say an action. The arrow tells that Pause asks back.

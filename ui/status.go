@@ -123,7 +123,7 @@ func (p *statusPage) id(data binding.String, copyText func(string)) fyne.CanvasO
 		}
 	})
 	b.Importance = widget.LowImportance
-	return container.NewBorder(nil, nil, nil, b, mono(text(data)))
+	return container.NewBorder(nil, nil, nil, b, dropped(text(data)))
 }
 
 // normal gives a control its usual size inside a dense page.

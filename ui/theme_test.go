@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/canvas"
+	"fyne.io/fyne/v2/driver/software"
 	"fyne.io/fyne/v2/test"
 	"fyne.io/fyne/v2/theme"
 
@@ -111,5 +113,26 @@ func TestEveryStateHasAMark(t *testing.T) {
 			t.Errorf("%s and %s have one mark", s, other)
 		}
 		seen[b] = s
+	}
+}
+
+// The toolkit draws a line of text as high as its rounded height: an underscore
+// must lie within, else it looks like a blank.
+func TestUnderscoresShow(t *testing.T) {
+	test.NewTempApp(t).Settings().SetTheme(NewTheme())
+	line := canvas.NewText("_", color.White)
+	line.TextSize, line.TextStyle.Monospace = monoSize, true
+	img := software.Render(line, NewTheme())
+	red := func(y int) int {
+		r, _, _, _ := img.At(3, y).RGBA()
+		return int(r >> 8)
+	}
+	rows := int(math.Round(float64(line.MinSize().Height)))
+	most := 0
+	for y := range rows {
+		most = max(most, red(y)-red(0))
+	}
+	if most < 64 { // of 255
+		t.Errorf("the brightest of %d rows is %d above the ground", rows, most)
 	}
 }

@@ -275,12 +275,16 @@ func small(l *widget.Label) *widget.Label {
 	return muted(l)
 }
 
-// Text of fixed pitch is 13 px: at 12 the toolkit cuts off the lowest row, and
-// underscores look like blanks.
+// Text of fixed pitch is 13.25 px: the toolkit rounds the height of a line, and at
+// 12 and 13 cuts off its lowest row, so that underscores look like blanks.
 const (
 	sizeMono fyne.ThemeSizeName = "mono"
-	monoSize float32            = 13
+	monoSize float32            = 13.25
 )
+
+// monoDrop is how much higher than a label's the baseline of text of fixed pitch
+// lies.
+const monoDrop = 2
 
 // mono makes a label's text an id, of fixed pitch.
 func mono(l *widget.Label) *widget.Label {
@@ -288,6 +292,9 @@ func mono(l *widget.Label) *widget.Label {
 	l.TextStyle.Monospace = true
 	return l
 }
+
+// dropped puts text of fixed pitch on one baseline with the labels beside it.
+func dropped(l *widget.Label) *fyne.Container { return pad(monoDrop, 0, 0, 0, mono(l)) }
 
 // fact is one line of a card: what, and its value. extra may be nil.
 func fact(what string, value, extra fyne.CanvasObject) fyne.CanvasObject {
