@@ -111,52 +111,19 @@ func ended(f *fixture) *Session {
 func oneClose(t *testing.T) {
 	f := setup(t)
 	closes := make(chan string, 4)
-	welcomed := make(chan struct{})
-	done := make(chan error, 1)
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		upgrader := websocket.Upgrader{Subprotocols: []string{protocol.Version}}
-		ws, err := upgrader.Upgrade(w, r, nil)
-		if err != nil {
-			done <- err
-			return
-		}
-		defer func() { _ = ws.Close() }() // the worker has closed it
+	done := f.bare(t, func(ws *websocket.Conn) error {
 		ws.SetCloseHandler(func(code int, reason string) error {
 			closes <- fmt.Sprint(code, " ", reason)
 			return nil // so that the reader goes on to look for more
 		})
-		welcome, err := protocol.Encode(protocol.Welcome{WorkerID: "wk-20", ServerTime: "now"})
-		if err != nil {
-			done <- err
-			return
-		}
-		for n := 0; err == nil; n++ {
-			if n == 1 {
-				err = ws.WriteMessage(websocket.TextMessage, welcome)
-				close(welcomed)
-			}
-			if err == nil {
-				_, _, err = ws.ReadMessage()
-			}
-		}
+		err := drain(ws)
 		rest := make([]byte, 1)
 		if n, restErr := ws.NetConn().Read(rest); n > 0 || restErr == nil {
 			err = fmt.Errorf("%d bytes came after the close", n)
 		}
-		done <- err
-	}))
-	defer server.Close()
-	base, err := protocol.ParseBase(server.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.cfg.Credentials = func() (Credentials, error) { return Credentials{Base: base, WorkerID: "w", Token: "t"}, nil }
+		return err
+	})
 	f.start(t)
-	select {
-	case <-welcomed:
-	case err := <-done:
-		t.Fatal(err)
-	}
 	f.state(t, observe.SessionConnected)
 	f.stop()
 	if err := <-done; !websocket.IsCloseError(err, 1000) {
@@ -165,4 +132,52 @@ func oneClose(t *testing.T) {
 	if got := <-closes; got != "1000 session ended" || len(closes) > 0 {
 		t.Errorf("closed with %q and %d more", got, len(closes))
 	}
+}
+
+// drain reads until the session ends and returns why.
+func drain(ws *websocket.Conn) error {
+	for {
+		if _, _, err := ws.ReadMessage(); err != nil {
+			return err
+		}
+	}
+}
+
+// bare gives the loop a studio that welcomes its first session and leaves the
+// rest to serve, whose error it hands out. Every later session is refused.
+func (f *fixture) bare(t *testing.T, serve func(*websocket.Conn) error) <-chan error {
+	t.Helper()
+	done := make(chan error, 1)
+	var first atomic.Bool
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if first.Swap(true) {
+			http.Error(w, "enough", http.StatusServiceUnavailable)
+			return
+		}
+		upgrader := websocket.Upgrader{Subprotocols: []string{protocol.Version}}
+		ws, err := upgrader.Upgrade(w, r, nil)
+		if err != nil {
+			done <- err
+			return
+		}
+		defer func() { _ = ws.Close() }() // the worker may have closed it
+		welcome, err := protocol.Encode(protocol.Welcome{WorkerID: "wk-20", ServerTime: "now"})
+		if err == nil {
+			_, _, err = ws.ReadMessage()
+		}
+		if err == nil {
+			err = ws.WriteMessage(websocket.TextMessage, welcome)
+		}
+		if err == nil {
+			err = serve(ws)
+		}
+		done <- err
+	}))
+	t.Cleanup(server.Close)
+	base, err := protocol.ParseBase(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.cfg.Credentials = func() (Credentials, error) { return Credentials{Base: base, WorkerID: "w", Token: "t"}, nil }
+	return done
 }
