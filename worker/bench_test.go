@@ -1,10 +1,14 @@
 package worker
 
 import (
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
+	"studioworker/scripts/measure"
+	"studioworker/worker/observe"
 	"studioworker/worker/protocol"
 	"studioworker/worker/session/sessiontest"
 )
@@ -50,4 +54,81 @@ func BenchmarkPauseToHeartbeat(b *testing.B) {
 func median(d []time.Duration) time.Duration {
 	slices.Sort(d)
 	return d[len(d)/2]
+}
+
+// BenchmarkJob takes JSON jobs of the synthetic engine, one after the other, from
+// the offer to the acknowledgement of the result and, in turns with it, sends
+// one JSON message there and back (reliability guide §7.3, row 1). The outbox is
+// in memory, where the system has a file system for that, and on disk, where the
+// least that stores a result durably comes on top of the limit.
+func BenchmarkJob(b *testing.B) {
+	b.Run("memory", func(b *testing.B) {
+		const dir = "/dev/shm"
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			b.Skip("row 1 in memory: NOT RUN, there is no " + dir)
+		}
+		b.Setenv("TMPDIR", dir)
+		job, echo := serialJobs(b), messages(b)
+		measure.InTurns(b, job, echo,
+			measure.Line{Row: 1, What: "offer to ack in memory, p50", Bare: "a JSON echo", Unit: measure.Seconds, MostRatio: 4},
+			measure.Line{Row: 1, What: "offer to ack in memory, p99", Bare: "a JSON echo", Unit: measure.Seconds, MostRatio: 6})
+	})
+	b.Run("disk", func(b *testing.B) {
+		dir, result := b.TempDir(), make([]byte, 500)
+		job, echo := serialJobs(b), messages(b)
+		measure.InTurns(b, job, func() []float64 {
+			times := echo()
+			var stored []float64
+			for range 20 {
+				stored = append(stored, measure.Store(b, dir, result))
+			}
+			return []float64{4*times[0] + measure.Quantile(stored, 0.5)}
+		}, measure.Line{Row: 1, What: "offer to ack on disk, p50", Bare: "4 echoes and the bare syncs", Unit: measure.Seconds, MostRatio: 1})
+	})
+}
+
+// serial is how many jobs or messages are in a turn: two thousand in five.
+const serial = 400
+
+// serialJobs starts a worker and returns what gives it jobs, and returns p50 and
+// p99 of their times in seconds: from the offer that is written to its result
+// that is read and acknowledged.
+func serialJobs(b *testing.B) func() []float64 {
+	b.Helper()
+	s := newStudio(b)
+	f := prepare(b, approved(s), answers, func(c *Config) { c.Heartbeat = time.Hour }).start(b)
+	c := s.Welcome(b)
+	n := 0
+	return func() []float64 {
+		took := make([]float64, serial)
+		for i := range took {
+			n++
+			offer := llmOffer("job-"+strconv.Itoa(n), string(protocol.EngineSynthetic))
+			start := time.Now()
+			c.Send(b, offer)
+			done := sessiontest.Await[protocol.CompleteJSON](b, c, nil)
+			c.Send(b, protocol.CompleteAck{JobID: done.JobID})
+			took[i] = time.Since(start).Seconds()
+			if done.JobID != offer.Claim.JobID {
+				b.Fatalf("offered %s, got %s", offer.Claim.JobID, done.JobID)
+			}
+			until(b, &f.seen.CurrentJob, func(j observe.CurrentJob) bool { return j.ID == "" })
+		}
+		return []float64{measure.Quantile(took, 0.5), measure.Quantile(took, 0.99)}
+	}
+}
+
+// messages returns what sends a JSON message there and back, and returns p50 and
+// p99 of the times in seconds. The message is an offer: what is worth a frame.
+func messages(b *testing.B) func() []float64 {
+	b.Helper()
+	echo := sessiontest.Echo(b)
+	message := llmOffer("job-40", string(protocol.EngineSynthetic))
+	return func() []float64 {
+		took := make([]float64, serial)
+		for i := range took {
+			took[i] = measure.Time(b, func() error { return echo(message) })
+		}
+		return []float64{measure.Quantile(took, 0.5), measure.Quantile(took, 0.99)}
+	}
 }

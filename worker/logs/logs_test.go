@@ -170,20 +170,3 @@ func TestHandlerKeepsTheRulesOfSlog(t *testing.T) {
 		return out
 	})
 }
-
-func BenchmarkHandler(b *testing.B) {
-	log, _, _ := setup()
-	b.Run("handler", func(b *testing.B) {
-		for b.Loop() {
-			log.Info("binary upload ok", "job_id", "job-31", "bytes", 4096, "elapsed_ms", 12)
-		}
-	})
-	b.Run("limit-json.Marshal", func(b *testing.B) {
-		entry := protocol.LogEntry{TS: "2026-03-02T08:15:30.120Z", Level: "info", Category: "ws", Message: "binary upload ok bytes=4096 elapsed_ms=12", JobID: "job-31"}
-		for b.Loop() {
-			if _, err := json.Marshal(entry); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-}
