@@ -113,6 +113,10 @@ func (r *Runner) Resumed(ctx context.Context, keep, drop []string, link Link) {
 	r.mu.Lock()
 	if slices.Contains(keep, r.jobID) {
 		r.link = link
+		select {
+		case r.moved <- struct{}{}:
+		default: // it is about to be looked at
+		}
 	}
 	var say []protocol.Fail
 	r.owed = slices.DeleteFunc(r.owed, func(o owed) bool {

@@ -64,9 +64,10 @@ type Config struct {
 
 // Runner answers offers and runs jobs. Its methods are safe for concurrent use.
 type Runner struct {
-	cfg  Config
-	gate gate
-	work chan work // room for one: only the holder of the gate sends
+	cfg   Config
+	gate  gate
+	moved chan struct{} // room for one: the job in flight has another link
+	work  chan work     // room for one: only the holder of the gate sends
 
 	mu      sync.Mutex
 	jobID   string                  // of the job in flight, from accept to outcome
@@ -82,7 +83,7 @@ type work struct{ claim protocol.Claim }
 
 // New returns a runner. Accepted jobs are run by Run.
 func New(cfg Config) *Runner {
-	return &Runner{cfg: cfg, work: make(chan work, 1)}
+	return &Runner{cfg: cfg, moved: make(chan struct{}, 1), work: make(chan work, 1)}
 }
 
 // Run runs accepted jobs, one at a time, until ctx ends, which also stops the

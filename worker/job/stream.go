@@ -38,8 +38,8 @@ func (p *pieces) add(text string) {
 	}
 }
 
-// next is the text of the next frame; empty when there is none.
-func (p *pieces) next() string {
+// take removes and returns the text of the next frame; empty when there is none.
+func (p *pieces) take() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	n := len(p.text)
@@ -48,32 +48,26 @@ func (p *pieces) next() string {
 			n--
 		}
 	}
-	return string(p.text[:n])
-}
-
-// sent removes n bytes, which the studio has.
-func (p *pieces) sent(n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	piece := string(p.text[:n])
 	p.text = p.text[n:]
+	return piece
 }
 
 // recite sends delta frames to a studio that wants them, until the engine has
 // ended; then what is left. What cannot be sent waits for the session that the
 // job moves to.
 func (r *Runner) recite(ctx, running context.Context, w work, text *pieces) {
-	seq := 0
+	next := protocol.Delta{JobID: w.claim.JobID}
 	flush := func() {
-		for {
-			link, piece := r.current(), text.next()
-			if piece == "" || !link.Has(protocol.FeatureStream) {
+		for link := r.current(); link.Has(protocol.FeatureStream); next.Seq++ {
+			// A frame that failed may have arrived: only the same one can be said again.
+			if next.Text == "" {
+				next.Text = text.take()
+			}
+			if next.Text == "" || link.Send(ctx, next) != nil {
 				return
 			}
-			if err := link.Send(ctx, protocol.Delta{JobID: w.claim.JobID, Seq: seq, Text: piece}); err != nil {
-				return
-			}
-			seq++
-			text.sent(len(piece))
+			next.Text = ""
 		}
 	}
 	defer flush()
@@ -84,6 +78,7 @@ func (r *Runner) recite(ctx, running context.Context, w work, text *pieces) {
 		case <-running.Done():
 			return
 		case <-text.more:
+		case <-r.moved:
 		}
 		pause.Reset(piecePeriod)
 		select {
