@@ -244,6 +244,6 @@ func (d *Draft) Discard() error {
 // hash reads r to its end.
 func hash(r io.Reader) (sum string, size int64, err error) {
 	h := sha256.New()
-	size, err = io.CopyBuffer(h, onlyReader{r}, make([]byte, copyBuffer))
+	size, err = io.CopyBuffer(h, onlyReader{r}, bufferFor(r))
 	return hex.EncodeToString(h.Sum(nil)), size, err
 }

@@ -515,7 +515,7 @@ func (o *Outbox) writeNew(dir, name string, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.CopyBuffer(onlyWriter{f}, onlyReader{r}, make([]byte, copyBuffer))
+	_, err = io.CopyBuffer(onlyWriter{f}, onlyReader{r}, bufferFor(r))
 	if err == nil {
 		err = f.Sync()
 	}
@@ -527,6 +527,22 @@ func (o *Outbox) writeNew(dir, name string, r io.Reader) error {
 
 // copyBuffer is the piece in which results are read. Larger ones are not faster.
 const copyBuffer = 256 << 10
+
+// bufferFor returns a buffer for reading r in pieces. A result that is known to
+// be small gets a small one.
+func bufferFor(r io.Reader) []byte {
+	const least = 512
+	size := int64(copyBuffer)
+	switch r := r.(type) {
+	case *bytes.Reader:
+		size = r.Size()
+	case File:
+		if info, err := r.Stat(); err == nil {
+			size = info.Size()
+		}
+	}
+	return make([]byte, min(max(size, least), copyBuffer))
+}
 
 // onlyReader and onlyWriter hide the shortcuts of io.Copy, which would ignore
 // the buffer it was given.
