@@ -32,7 +32,7 @@ func (h *Handler) Enabled(_ context.Context, level slog.Level) bool { return lev
 
 // Handle keeps one record. It never blocks and never fails.
 func (h *Handler) Handle(_ context.Context, r slog.Record) error {
-	attrs := slices.Clone(h.attrs)
+	attrs := append(make([]attr, 0, len(h.attrs)+r.NumAttrs()), h.attrs...)
 	r.Attrs(func(a slog.Attr) bool {
 		attrs = flatten(attrs, h.prefix, a)
 		return true
@@ -53,7 +53,7 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 	}
 	if r.Level >= slog.LevelInfo {
 		h.ring.Add(entry)
-		h.queue.Push(wire(entry))
+		h.queue.Push(entry.At, wire(entry))
 	}
 	return nil
 }
@@ -77,7 +77,7 @@ func (h *Handler) WithGroup(name string) slog.Handler {
 	return &next
 }
 
-// wire turns an entry into what is shipped (§8.5).
+// wire turns an entry into what is shipped (§8.5), but for its time.
 func wire(e observe.LogEntry) protocol.LogEntry {
 	level := protocol.LevelInfo
 	switch {
@@ -87,6 +87,6 @@ func wire(e observe.LogEntry) protocol.LogEntry {
 		level = protocol.LevelWarn
 	}
 	return protocol.LogEntry{
-		TS: e.At.UTC().Format(protocol.TimeFormat), Level: level, Category: e.Category, Message: e.Message, JobID: e.JobID,
+		Level: level, Category: e.Category, Message: e.Message, JobID: e.JobID,
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"testing/slogtest"
+	"time"
 
 	"studioworker/worker/observe"
 	"studioworker/worker/protocol"
@@ -79,7 +80,7 @@ func TestSpec137JobIDIsAField(t *testing.T) {
 func TestSpec132TheQueueIsBoundedAndSaysWhatItDropped(t *testing.T) {
 	var q Queue
 	for i := range QueueCap + 10 {
-		q.Push(protocol.LogEntry{Message: strconv.Itoa(i)})
+		q.Push(time.Now(), protocol.LogEntry{Message: strconv.Itoa(i)})
 	}
 	batch, all := []protocol.LogEntry{}, 0
 	for more := q.Take(); len(more) > 0; more = q.Take() {
@@ -101,13 +102,13 @@ func TestSpec132TheQueueIsBoundedAndSaysWhatItDropped(t *testing.T) {
 func TestSpec133ARestoredBatchComesFirst(t *testing.T) {
 	var q Queue
 	for i := range QueueCap {
-		q.Push(protocol.LogEntry{Message: strconv.Itoa(i)})
+		q.Push(time.Now(), protocol.LogEntry{Message: strconv.Itoa(i)})
 	}
 	batch := q.Take()
 	if len(batch) != protocol.MaxLogBatchEntries || batch[0].Message != "0" {
 		t.Fatalf("took %d", len(batch))
 	}
-	q.Push(protocol.LogEntry{Message: "new"})
+	q.Push(time.Now(), protocol.LogEntry{Message: "new"})
 	q.Restore(batch)
 	if newest := q.entries[len(q.entries)-1]; newest.Message != "new" {
 		t.Errorf("newest %q", newest.Message)
@@ -125,7 +126,7 @@ func TestSpec133ARestoredBatchComesFirst(t *testing.T) {
 func TestBatchesAreBoundedInBytes(t *testing.T) {
 	var q Queue
 	for range 200 {
-		q.Push(protocol.LogEntry{Message: strings.Repeat("\"", 4000)})
+		q.Push(time.Now(), protocol.LogEntry{Message: strings.Repeat("\"", 4000)})
 	}
 	total := 0
 	for batch := q.Take(); len(batch) > 0; batch = q.Take() {
@@ -169,4 +170,18 @@ func TestHandlerKeepsTheRulesOfSlog(t *testing.T) {
 		}
 		return out
 	})
+}
+
+func TestAQueuedEntryCarriesTheTimeItWasLogged(t *testing.T) {
+	log, ring, queue := setup()
+	log.Info("one")
+	entries, _ := ring.Since(0)
+	want := entries[0].At.UTC().Format(protocol.TimeFormat)
+	for range 2 { // shipped, and shipped again after it could not be sent
+		batch := queue.Take()
+		if len(batch) != 1 || batch[0].TS != want {
+			t.Fatalf("took %+v, want one of %s", batch, want)
+		}
+		queue.Restore(batch)
+	}
 }

@@ -17,16 +17,28 @@ const QueueCap = 5000
 // concurrent use; one shipper at a time calls Take and Restore.
 type Queue struct {
 	mu      sync.Mutex
-	entries []protocol.LogEntry
+	entries []queued
 	dropped int // since the last marker was taken
 	taken   int // counted by the marker that the last Take handed out
 }
 
-// Push appends an entry. The newest entry always survives.
-func (q *Queue) Push(e protocol.LogEntry) {
+// queued is an entry whose time is worded when it is taken: whoever logs does not
+// wait for that, and entries that are dropped never need it.
+type queued struct {
+	protocol.LogEntry
+
+	at time.Time
+}
+
+// Push appends an entry that was logged at the time. The newest entry always
+// survives.
+func (q *Queue) Push(at time.Time, e protocol.LogEntry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.entries = append(q.entries, e)
+	if len(q.entries) == cap(q.entries) && len(q.entries) >= QueueCap/2 {
+		q.entries = slices.Grow(q.entries, QueueCap) // a full queue moves once in QueueCap lines
+	}
+	q.entries = append(q.entries, queued{e, at})
 	q.clip()
 }
 
@@ -44,9 +56,12 @@ func (q *Queue) Take() []protocol.LogEntry {
 	for len(q.entries) > 0 && len(batch) < protocol.MaxLogBatchEntries {
 		// Keys, quotes and escapes come on top of the texts.
 		const overhead = 96
-		e := q.entries[0]
+		e := q.entries[0].LogEntry
 		if size += overhead + len(e.Message)*2 + len(e.Category) + len(e.JobID); size > protocol.MaxLogBatch && len(batch) > 0 {
 			break
+		}
+		if e.TS == "" {
+			e.TS = q.entries[0].at.UTC().Format(protocol.TimeFormat)
 		}
 		batch = append(batch, e)
 		q.entries = q.entries[1:]
@@ -63,7 +78,11 @@ func (q *Queue) Restore(batch []protocol.LogEntry) {
 		q.dropped += q.taken
 		q.taken, batch = 0, batch[1:]
 	}
-	q.entries = slices.Concat(batch, q.entries)
+	back := make([]queued, len(batch), len(batch)+len(q.entries))
+	for i, e := range batch {
+		back[i].LogEntry = e
+	}
+	q.entries = append(back, q.entries...)
 	q.clip()
 }
 

@@ -3,6 +3,7 @@ package logs
 import (
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -36,12 +37,12 @@ type attr struct{ key, value string }
 
 // words puts a record into one line.
 func words(message string, attrs []attr, template string) string {
-	used := make(map[string]bool)
+	var used []string
 	line := message
 	if template != "" {
 		line = placeholder.ReplaceAllStringFunc(template, func(hole string) string {
 			name := strings.Trim(hole, "{}")
-			used[name] = true
+			used = append(used, name)
 			for _, a := range attrs {
 				if a.key == name {
 					return a.value
@@ -50,14 +51,22 @@ func words(message string, attrs []attr, template string) string {
 			return "?"
 		})
 	}
+	size := len(line)
+	for _, a := range attrs {
+		size += len(a.key) + len(a.value) + 2
+	}
 	var b strings.Builder
+	b.Grow(size)
 	b.WriteString(line)
 	for _, a := range attrs {
 		// Category and job have fields of their own.
-		if used[a.key] || a.key == categoryKey || a.key == jobKey {
+		if a.key == categoryKey || a.key == jobKey || slices.Contains(used, a.key) {
 			continue
 		}
-		b.WriteString(" " + a.key + "=" + a.value)
+		b.WriteByte(' ')
+		b.WriteString(a.key)
+		b.WriteByte('=')
+		b.WriteString(a.value)
 	}
 	return oneLine(b.String())
 }
@@ -67,6 +76,9 @@ func oneLine(text string) string {
 	const longest = 4096 // bytes; the rest is cut
 	if len(text) > longest {
 		text = strings.ToValidUTF8(text[:longest], "") + "…"
+	}
+	if !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
+		return text // nearly every line
 	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
@@ -98,7 +110,7 @@ func find(attrs []attr, key string) string {
 // attributes and groups vanish, a group without a name is inlined.
 func flatten(to []attr, prefix string, a slog.Attr) []attr {
 	v := a.Value.Resolve()
-	if a.Key == "" && v.Kind() != slog.KindGroup || a.Equal(slog.Attr{}) {
+	if a.Key == "" && v.Kind() != slog.KindGroup {
 		return to
 	}
 	if v.Kind() != slog.KindGroup {
