@@ -12,6 +12,7 @@ import (
 // on, the outcome of any other is awaited for ReclaimGrace.
 func (h *hub) resume(ctx context.Context, s *session, f protocol.Resume) error {
 	var answer protocol.Resumed
+	var known []*job
 	for _, id := range f.JobIDs {
 		j := h.job(id)
 		if j == nil {
@@ -27,10 +28,16 @@ func (h *hub) resume(ctx context.Context, s *session, f protocol.Resume) error {
 		default:
 			answer.Drop = append(answer.Drop, id)
 		}
-		h.stop(ctx, s, j.now())
+		known = append(known, j)
 	}
 	h.log.Info("a worker resumes", "worker_id", s.worker, "kept", len(answer.Keep), "dropped", len(answer.Drop))
-	return s.send(answer)
+	if err := s.send(answer); err != nil {
+		return err
+	}
+	for _, j := range known {
+		h.stop(ctx, s, j.now())
+	}
+	return nil
 }
 
 // keep makes the session the one that speaks about the job, unless it is

@@ -86,13 +86,14 @@ func (s *Studio) connect(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusServiceUnavailable, "unavailable", "the studio takes no more connections now")
 		return
 	}
+	opened := time.Now().UTC() // before the worker hears of it: what it opens next is newer
 	conn, err := s.upgrader.Upgrade(w, r, nil)
 	if err != nil { // the answer is out already
 		s.hub.leave()
 		s.cfg.Log.Debug("a WebSocket upgrade did not work", "worker_id", worker, "error", err)
 		return
 	}
-	session := &session{id: newID("se-"), worker: worker, hub: s.hub, log: s.cfg.Log.With("worker_id", worker), conn: conn, connectedAt: time.Now().UTC()}
+	session := &session{id: newID("se-"), worker: worker, hub: s.hub, log: s.cfg.Log.With("worker_id", worker), conn: conn, connectedAt: opened}
 	s.hub.serve(r.Context(), session, func(token string) bool { return s.people.authentic(worker, token) })
 }
 
