@@ -65,7 +65,7 @@ func busAddress() string {
 		return ""
 	}
 	socket := filepath.Join(dir, "bus")
-	if _, err := os.Stat(socket); err != nil { //nolint:gosec // the session names its own folder
+	if _, err := os.Stat(socket); err != nil {
 		return ""
 	}
 	return "unix:path=" + dbus.EscapeBusAddressValue(socket)

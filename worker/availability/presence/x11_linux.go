@@ -80,7 +80,7 @@ func cookie(number string) []byte {
 		}
 		path = filepath.Join(home, ".Xauthority")
 	}
-	f, err := os.Open(path) //nolint:gosec // the person's environment names it
+	f, err := os.Open(path)
 	if err != nil {
 		return nil
 	}
