@@ -195,10 +195,13 @@ func (c *Conn) Next(tb testing.TB) protocol.WorkerFrame {
 // Await reads frames until one is of type F and fits, and returns it.
 func Await[F protocol.WorkerFrame](tb testing.TB, c *Conn, fits func(F) bool) F {
 	tb.Helper()
-	for {
+	for start := time.Now(); ; { // heartbeats come for ever: the whole wait is bounded
+		var none F
+		if time.Since(start) > Patience {
+			tb.Fatalf("no such %s came", none.Type())
+		}
 		frame := c.Next(tb)
 		if frame == nil {
-			var none F
 			tb.Fatalf("the session ended before a %s came", none.Type())
 		}
 		if f, ok := frame.(F); ok && (fits == nil || fits(f)) {
