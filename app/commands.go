@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"strconv"
 	"text/tabwriter"
@@ -93,11 +94,7 @@ func (c *command) registerCommand() *cobra.Command {
 					return usageError{fmt.Errorf("--api-base-url: %w", err)}
 				}
 			}
-			path, err := c.path()
-			if err != nil {
-				return err
-			}
-			store, err := config.New(path, firstConfig(cmd.Context(), gpu.New(gpu.Config{})), plainLogger(c.Err))
+			store, err := c.openStore(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -113,10 +110,10 @@ func (c *command) registerCommand() *cobra.Command {
 				return err
 			}
 			next := "the worker registers at its next start"
-			if _, err := ask(cmd.Context(), path, askReload); err == nil {
+			if _, err := ask(cmd.Context(), store.Path(), askReload); err == nil {
 				next = "the running worker takes it up now"
 			}
-			fmt.Fprintf(c.Out, "saved %s in %s; %s\n", store.Get().APIBaseURL, path, next)
+			fmt.Fprintf(c.Out, "saved %s in %s; %s\n", store.Get().APIBaseURL, store.Path(), next)
 			return nil
 		},
 	}
@@ -125,13 +122,18 @@ func (c *command) registerCommand() *cobra.Command {
 	return cmd
 }
 
-// firstConfig is the config of a new install on a computer with these cards.
-func firstConfig(ctx context.Context, cards *gpu.Prober) config.Config {
+// openConfig opens the config at path. A missing file stands for a new install:
+// only then the cards are looked at, which takes seconds when a driver hangs.
+func openConfig(ctx context.Context, path string, cards *gpu.Prober, log *slog.Logger) (*config.Store, error) {
+	store, err := config.Open(path, log)
+	if !errors.Is(err, config.ErrMissing) {
+		return store, err
+	}
 	first := config.Default()
 	if list, err := cards.List(ctx); err == nil {
 		first.VRAMThresholdGB = config.FirstThreshold(gpu.TotalVRAMGB(list))
 	}
-	return first
+	return config.New(path, first, log)
 }
 
 // openStore reads the config for a command that only looks or edits. A missing
@@ -141,7 +143,7 @@ func (c *command) openStore(ctx context.Context) (*config.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return config.New(path, firstConfig(ctx, gpu.New(gpu.Config{})), plainLogger(c.Err))
+	return openConfig(ctx, path, gpu.New(gpu.Config{}), plainLogger(c.Err))
 }
 
 func (c *command) thresholdCommand() *cobra.Command {

@@ -98,7 +98,7 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	undo = append(undo, file.Close)
 	h.log, h.flush = withFile(h.log, file), closing(h.flush, file)
 	cards := gpu.New(gpu.Config{Logger: h.log})
-	store, err := config.New(hc.path, firstConfig(ctx, cards), h.log)
+	store, err := openConfig(ctx, hc.path, cards, h.log)
 	if err != nil {
 		return nil, err
 	}
