@@ -66,8 +66,8 @@ type Config struct {
 type Runner struct {
 	cfg   Config
 	gate  gate
-	moved chan struct{} // room for one: the job in flight has another link
-	work  chan work     // room for one: only the holder of the gate sends
+	moved chan struct{}       // room for one: the job in flight has another link
+	work  chan protocol.Claim // accepted offers; room for one: only the holder of the gate sends
 
 	mu      sync.Mutex
 	jobID   string                  // of the job in flight, from accept to outcome
@@ -78,12 +78,9 @@ type Runner struct {
 	stopped error                   // why the job in flight was stopped; nil = it was not
 }
 
-// work is an accepted offer.
-type work struct{ claim protocol.Claim }
-
 // New returns a runner. Accepted jobs are run by Run.
 func New(cfg Config) *Runner {
-	return &Runner{cfg: cfg, moved: make(chan struct{}, 1), work: make(chan work, 1)}
+	return &Runner{cfg: cfg, moved: make(chan struct{}, 1), work: make(chan protocol.Claim, 1)}
 }
 
 // Run runs accepted jobs, one at a time, until ctx ends, which also stops the
@@ -93,8 +90,8 @@ func (r *Runner) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case w := <-r.work:
-			r.run(ctx, w)
+		case claim := <-r.work:
+			r.run(ctx, claim)
 		}
 	}
 }
@@ -125,7 +122,7 @@ func (r *Runner) Offer(ctx context.Context, claim protocol.Claim, link Link) {
 		log.Error("answer was not sent", "error", err)
 		return
 	}
-	r.work <- work{claim}
+	r.work <- claim
 }
 
 // CurrentJobID is the job in flight, from its accept until its outcome is
@@ -194,15 +191,15 @@ func (r *Runner) Drain(ctx context.Context) {
 
 // run takes one accepted job to its outcome. It never panics, and always frees
 // the gate.
-func (r *Runner) run(ctx context.Context, w work) {
+func (r *Runner) run(ctx context.Context, claim protocol.Claim) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	r.begin(cancel)
 	start := time.Now()
-	log := r.cfg.Log.With("job_id", w.claim.JobID)
+	log := r.cfg.Log.With("job_id", claim.JobID)
 	current := observe.CurrentJob{
-		ID: w.claim.JobID, Kind: string(w.claim.Task.Kind), Model: w.claim.Model,
-		Preview: observe.Preview(w.claim.Task.Prompt()), Started: start,
+		ID: claim.JobID, Kind: string(claim.Task.Kind), Model: claim.Model,
+		Preview: observe.Preview(claim.Task.Prompt()), Started: start,
 	}
 	r.cfg.Observers.CurrentJob.Set(current)
 	stored := false
@@ -211,13 +208,13 @@ func (r *Runner) run(ctx context.Context, w work) {
 		link, why := r.end()
 		switch { // it was stopped too late to stop the engine
 		case stored && errors.Is(why, ErrRevoked):
-			r.discard(ctx, w.claim.JobID, link, log)
+			r.discard(ctx, claim.JobID, link, log)
 		case stored && errors.Is(why, errDropped):
-			r.setAside(w.claim.JobID, log)
+			r.setAside(claim.JobID, log)
 		}
 		r.gate.release()
 	}()
-	entry, err := r.result(ctx, w, current, log)
+	entry, err := r.result(ctx, claim, current, log)
 	if errors.Is(err, errDelivered) {
 		log.Info("the studio has the result already")
 		return
@@ -233,17 +230,17 @@ func (r *Runner) run(ctx context.Context, w work) {
 
 // result returns the job's stored result: from the outbox when the job was
 // finished before, else by running the engine.
-func (r *Runner) result(ctx context.Context, w work, current observe.CurrentJob, log *slog.Logger) (e outbox.Entry, err error) {
-	if e, ok := r.cfg.Outbox.Find(w.claim.JobID); ok {
+func (r *Runner) result(ctx context.Context, claim protocol.Claim, current observe.CurrentJob, log *slog.Logger) (e outbox.Entry, err error) {
+	if e, ok := r.cfg.Outbox.Find(claim.JobID); ok {
 		log.Info("answering from the outbox", "attempt", e.Attempt)
 		r.finished(current, e.Path(), e.Ext, e.Created.Sub(e.Started))
 		r.lies(e)
 		return e, nil
 	}
-	if r.cfg.Outbox.Acknowledged(w.claim.JobID) {
+	if r.cfg.Outbox.Acknowledged(claim.JobID) {
 		return e, errDelivered
 	}
-	draft, err := r.cfg.Outbox.Begin(w.claim.JobID, w.claim.Attempt)
+	draft, err := r.cfg.Outbox.Begin(claim.JobID, claim.Attempt)
 	if err != nil {
 		return e, err
 	}
@@ -254,7 +251,7 @@ func (r *Runner) result(ctx context.Context, w work, current observe.CurrentJob,
 			}
 		}
 	}()
-	made, err := r.compute(ctx, w, draft.Dir())
+	made, err := r.compute(ctx, claim, draft.Dir())
 	if err != nil {
 		return e, err
 	}
@@ -263,8 +260,8 @@ func (r *Runner) result(ctx context.Context, w work, current observe.CurrentJob,
 	r.finished(current, filepath.Join(draft.Dir(), made.File), made.Ext, time.Since(current.Started))
 	studio, worker := r.cfg.Origin()
 	e, err = draft.Commit(outbox.Result{
-		File: made.File, Kind: string(w.claim.Task.Kind), Ext: made.Ext, Model: w.claim.Model,
-		Prompt: w.claim.Task.Prompt(), StudioURL: studio, WorkerID: worker, Started: current.Started,
+		File: made.File, Kind: string(claim.Task.Kind), Ext: made.Ext, Model: claim.Model,
+		Prompt: claim.Task.Prompt(), StudioURL: studio, WorkerID: worker, Started: current.Started,
 	})
 	if err != nil {
 		return e, err
@@ -315,16 +312,16 @@ func picture(kind, path string) []byte {
 }
 
 // compute runs the engine and tells everyone how far it is.
-func (r *Runner) compute(ctx context.Context, w work, dir string) (engine.Result, error) {
+func (r *Runner) compute(ctx context.Context, claim protocol.Claim, dir string) (engine.Result, error) {
 	last := newest{at: make(chan engine.Progress, 1)}
 	running, stop := context.WithCancel(ctx)
 	var telling sync.WaitGroup
-	telling.Go(func() { r.tell(running, w, last.at) })
-	req := request(w.claim, dir)
+	telling.Go(func() { r.tell(running, claim, last.at) })
+	req := request(claim, dir)
 	if req.Kind == engine.KindLLM {
 		text := newPieces()
 		req.Delta = text.add
-		telling.Go(func() { r.recite(ctx, running, w, text) })
+		telling.Go(func() { r.recite(ctx, running, claim, text) })
 	}
 	made, err := r.cfg.Engines.Run(ctx, req, func(p engine.Progress) {
 		r.cfg.Observers.CurrentJob.Update(func(job observe.CurrentJob) observe.CurrentJob {
@@ -356,7 +353,7 @@ func (n *newest) put(p engine.Progress) {
 
 // tell sends progress frames, at most one each period, to a studio that wants
 // them, until ctx ends.
-func (r *Runner) tell(ctx context.Context, w work, progress <-chan engine.Progress) {
+func (r *Runner) tell(ctx context.Context, claim protocol.Claim, progress <-chan engine.Progress) {
 	pause := time.NewTimer(progressPeriod)
 	defer pause.Stop()
 	for {
@@ -368,7 +365,7 @@ func (r *Runner) tell(ctx context.Context, w work, progress <-chan engine.Progre
 			if !link.Has(protocol.FeatureProgress) {
 				continue
 			}
-			frame := protocol.Progress{JobID: w.claim.JobID, Step: max(0, p.Step), Total: max(0, p.Total), Message: p.Text}
+			frame := protocol.Progress{JobID: claim.JobID, Step: max(0, p.Step), Total: max(0, p.Total), Message: p.Text}
 			if err := link.Send(ctx, frame); err != nil {
 				continue // the session is over; the job goes on, perhaps on another
 			}

@@ -56,8 +56,8 @@ func (p *pieces) take() string {
 // recite sends delta frames to a studio that wants them, until the engine has
 // ended; then what is left. What cannot be sent waits for the session that the
 // job moves to.
-func (r *Runner) recite(ctx, running context.Context, w work, text *pieces) {
-	next := protocol.Delta{JobID: w.claim.JobID}
+func (r *Runner) recite(ctx, running context.Context, claim protocol.Claim, text *pieces) {
+	next := protocol.Delta{JobID: claim.JobID}
 	flush := func() {
 		for link := r.current(); link.Has(protocol.FeatureStream); next.Seq++ {
 			// A frame that failed may have arrived: only the same one can be said again.
