@@ -2,6 +2,7 @@ package observe
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -16,7 +17,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestSpec129AllSlotsStartEmpty(t *testing.T) {
 	o := New()
 	if o.Registration.Get() != (Registration{}) || o.Session.Get() != (Session{}) || o.Heartbeat.Get() != (Heartbeat{}) ||
-		o.Availability.Get() != (Availability{}) || o.CurrentJob.Get() != (CurrentJob{}) || o.Outbox.Get() != (Outbox{}) {
+		o.Availability.Get() != (Availability{}) || o.CurrentJob.Get() != (CurrentJob{}) || !reflect.DeepEqual(o.Outbox.Get(), Outbox{}) {
 		t.Error("a slot holds a value before anyone wrote it")
 	}
 	if jobs, n := o.RecentJobs.Since(0); len(jobs) != 0 || n != 0 {

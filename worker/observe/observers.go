@@ -24,6 +24,9 @@ type WorkerObservers struct {
 	Logs         *Ring[LogEntry]
 	Outbox       Slot[Outbox]
 	GPUs         Slot[GPUs]
+	Engines      Slot[[]Engine]
+	Downloads    Slot[[]Download]
+	Update       Slot[Update]
 }
 
 // New returns observers whose slots are all empty.
@@ -181,6 +184,20 @@ type Outbox struct {
 	Bytes     int64
 	Oldest    time.Time // zero when nothing waits
 	LastError string
+	Kept      []KeptResult // results the studio would not take, oldest first
+}
+
+// KeptResult is a result that the studio refused with 409. It stays until the
+// studio offers the job again, the person saves or discards it, or it expires.
+type KeptResult struct {
+	Key     string // names it towards the controls; not for people
+	JobID   string
+	Kind    string
+	Model   string
+	Ext     string // format, without a dot
+	Bytes   int64
+	Since   time.Time
+	Expires time.Time
 }
 
 // GPU is one graphics card. Memory is in bytes, 0 when unknown.
@@ -196,6 +213,55 @@ type GPU struct {
 type GPUs struct {
 	At   time.Time
 	List []GPU
+}
+
+// Engine is what is known of one engine of this build.
+type Engine struct {
+	ID      string   // as the wire names it, for example "llama-cpp"
+	Found   string   // the program's path, or where the engine lives; empty = not found
+	Version string   // empty = unknown
+	Kinds   []string // task kinds it can serve now
+	Models  []string // what it can serve now
+	Loaded  []string // models that are in memory
+	Problem string   // why it can serve nothing, in one line; empty = none
+	Fix     string   // the command or step that mends the problem
+}
+
+// Download is one model file on its way.
+type Download struct {
+	Model string
+	File  string  // its name in the models folder
+	Bytes int64   // received so far
+	Total int64   // 0 = unknown
+	Rate  float64 // bytes a second, over the last seconds
+	Since time.Time
+}
+
+// UpdateState says how far an update of this program is.
+type UpdateState string
+
+// The states of an update.
+const (
+	UpdateNone        UpdateState = ""            // nobody looked yet, or nothing newer
+	UpdateUnsupported UpdateState = "unsupported" // this build or install updates otherwise; Detail says how
+	UpdateChecking    UpdateState = "checking"
+	UpdateAvailable   UpdateState = "available"
+	UpdateDownloading UpdateState = "downloading"
+	UpdateReady       UpdateState = "ready" // verified; waits for a moment without work
+	UpdateApplying    UpdateState = "applying"
+	UpdateHeld        UpdateState = "held" // this release failed here; waits for a higher one
+	UpdateFailed      UpdateState = "failed"
+)
+
+// Update is the outcome of the last look for a release.
+type Update struct {
+	State   UpdateState
+	Version string // the release it is about
+	Notes   string // what it brings, plain text
+	Bytes   int64  // size of the download
+	Done    int64  // received so far
+	Checked time.Time
+	Detail  string // one sentence for people; may be empty
 }
 
 // Preview shortens a prompt for the eye: its first PromptPreviewChars
