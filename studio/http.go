@@ -44,6 +44,8 @@ func (s *Studio) routes() http.Handler {
 
 	mux.HandleFunc("GET /healthz", s.health)
 	operator := func(pattern string, handler http.HandlerFunc) { mux.HandleFunc(pattern, s.operator(handler)) }
+	mux.HandleFunc("GET /api/v1/inputs/{id}", s.getInput)
+	operator("POST /api/v1/inputs", s.putInput)
 	operator("POST /api/v1/jobs", s.submit)
 	operator("GET /api/v1/jobs", s.listJobs)
 	operator("GET /api/v1/jobs/{id}", s.getJob)

@@ -94,6 +94,16 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store) (*hub, error) {
 	if len(bad) > 0 {
 		return h, nil // a result of theirs must not be taken for a leftover
 	}
+	inputs, bad, err := st.Inputs.All(ctx)
+	for _, err := range bad {
+		h.log.Error("a record cannot be read and is left out", "error", err)
+	}
+	if err != nil || len(bad) > 0 {
+		return h, err
+	}
+	for _, e := range inputs {
+		folders[e.Value.Data.Folder] = true
+	}
 	parts, chunks, err := st.Sweep(ctx, folders)
 	if err != nil {
 		return nil, err
@@ -453,7 +463,7 @@ func (h *hub) present(ctx context.Context, s *session, j *job) {
 	}
 	j.expiry = h.after(ctx, h.cfg.OfferExpiry, func(ctx context.Context) { h.expire(ctx, s, j) })
 	h.spawn(ctx, func(context.Context) {
-		if err := s.send(protocol.Offer{Claim: claimOf(rec, attempt)}); err != nil {
+		if err := s.send(protocol.Offer{Claim: claimOf(rec, attempt, s.origin)}); err != nil {
 			h.log.Warn("an offer could not be sent", "job_id", j.id, "worker_id", s.worker, "error", err)
 			s.drop() // its reader ends and puts the job back
 		}

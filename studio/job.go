@@ -186,9 +186,11 @@ func (j *job) status() client.JobStatus {
 
 // claimOf returns what an offer of the job carries. attempt is 0 for a worker that was
 // not told of attempts.
-func claimOf(rec store.Job, attempt int) protocol.Claim {
+// Addresses of the studio's own inputs are put as the worker names the studio,
+// by origin.
+func claimOf(rec store.Job, attempt int, origin string) protocol.Claim {
 	return protocol.Claim{
 		JobID: rec.ID, GameID: rec.GameID, AssetName: rec.AssetName, Model: rec.Model,
-		VRAMGBEstimate: rec.VRAMGBEstimate, Task: rec.Task, ModelSource: rec.Source, Attempt: attempt,
+		VRAMGBEstimate: rec.VRAMGBEstimate, Task: relocate(rec.Task, rec.Inputs, origin), ModelSource: rec.Source, Attempt: attempt,
 	}
 }

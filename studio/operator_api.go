@@ -95,6 +95,13 @@ func (s *Studio) submit(w http.ResponseWriter, r *http.Request) {
 		}
 		rec.Source, rec.VRAMGBEstimate = model.Source, model.VRAMGBEstimate
 	}
+	if rec.Inputs, err = s.useInputs(r.Context(), in.Task, s.origin(r)); errors.Is(err, errNoInput) {
+		writeError(w, http.StatusUnprocessableEntity, "unknown_input", err.Error())
+		return
+	} else if err != nil {
+		s.internal(w, err)
+		return
+	}
 	if in.VRAMGBEstimate != nil {
 		rec.VRAMGBEstimate = *in.VRAMGBEstimate
 	}
@@ -187,19 +194,23 @@ func (s *Studio) result(w http.ResponseWriter, r *http.Request) {
 	if rec.Result.Ext != "" {
 		name += "." + rec.Result.Ext
 	}
-	out := &unhurried{w: w, control: http.NewResponseController(w)}
-	out.begin = func() {
+	s.sendStored(w, r, *rec.Result, "result of job "+rec.ID, func() {
 		w.Header().Set("Content-Type", rec.Result.ContentType)
 		w.Header().Set("Content-Length", strconv.FormatInt(rec.Result.Bytes, 10))
 		w.Header().Set("Content-Disposition", `inline; filename="`+name+`"`)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-	}
-	if err := s.store.Copy(r.Context(), out, *rec.Result); err != nil {
+	})
+}
+
+// sendStored sends stored bytes; head sets the headers once they can be read.
+func (s *Studio) sendStored(w http.ResponseWriter, r *http.Request, stored store.Result, what string, head func()) {
+	out := &unhurried{w: w, control: http.NewResponseController(w), begin: head}
+	if err := s.store.Copy(r.Context(), out, stored); err != nil {
 		if !out.begun {
-			s.internal(w, fmt.Errorf("result of job %s: %w", rec.ID, err))
+			s.internal(w, fmt.Errorf("%s: %w", what, err))
 			return
 		}
-		s.cfg.Log.Warn("a result was not sent to its end", "job_id", rec.ID, "error", err)
+		s.cfg.Log.Warn("stored bytes were not sent to their end", "what", what, "error", err)
 		panic(http.ErrAbortHandler) // the receiver must not take it for whole
 	}
 }

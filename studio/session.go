@@ -25,6 +25,7 @@ const (
 type session struct {
 	id     string
 	worker string
+	origin string // of the studio, as the worker names it
 	hub    *hub
 	log    *slog.Logger
 

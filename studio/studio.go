@@ -23,6 +23,7 @@ type Config struct {
 	Data        string // folder; created with mode 0700
 	Listen      string // host:port; port 0 takes a free one
 	AutoApprove bool   // approve registration requests that come from loopback
+	PublicURL   string // how others reach the studio, as https://host; empty: as each names it
 	Version     string
 	Log         *slog.Logger
 
@@ -34,6 +35,7 @@ type Config struct {
 	LostAfter       time.Duration // heartbeats stopped naming a running job; default 10 s
 	MaxAttempts     int           // default 3
 	MaxResult       int64         // bytes of one result; default 2 GiB
+	SweepEvery      time.Duration // how often what is old is removed; default 10 min
 }
 
 const (
@@ -68,6 +70,7 @@ func New(cfg Config) (*Studio, error) {
 	cfg.LostAfter = cmp.Or(cfg.LostAfter, 10*time.Second)
 	cfg.MaxAttempts = cmp.Or(cfg.MaxAttempts, 3)
 	cfg.MaxResult = cmp.Or(cfg.MaxResult, 2<<30)
+	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, 10*time.Minute)
 	switch {
 	case cfg.Data == "":
 		return nil, errors.New("the studio has no data folder")
@@ -140,6 +143,10 @@ func (s *Studio) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		s.hub.run(gctx)
+		return nil
+	})
+	group.Go(func() error {
+		s.housekeep(gctx)
 		return nil
 	})
 	group.Go(func() error {

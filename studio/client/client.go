@@ -69,6 +69,19 @@ func (c *Client) Cancel(ctx context.Context, id string) (JobStatus, error) {
 	return out, err
 }
 
+// PutInput stores a picture or a recording for jobs, at most MaxInput bytes. The
+// URL of the answer goes into a task. A wrong type is an *Error with status 415,
+// too many bytes one with status 413.
+func (c *Client) PutInput(ctx context.Context, contentType string, data io.Reader) (Input, error) {
+	resp, err := c.send(ctx, http.MethodPost, contentType, data, "inputs")
+	if err != nil {
+		return Input{}, err
+	}
+	var out Input
+	err = readJSON(resp, &out)
+	return out, err
+}
+
 // Models lists the models that jobs may name.
 func (c *Client) Models(ctx context.Context) ([]Model, error) {
 	var out ModelList
@@ -91,6 +104,11 @@ func (c *Client) json(ctx context.Context, method string, body []byte, out any, 
 	if err != nil {
 		return err
 	}
+	return readJSON(resp, out)
+}
+
+// readJSON reads the answer to its end and closes it.
+func readJSON(resp *http.Response, out any) error {
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
 	if err != nil {
@@ -105,20 +123,28 @@ func (c *Client) json(ctx context.Context, method string, body []byte, out any, 
 	return nil
 }
 
-// do sends a request; an answer that is no success becomes an *Error.
+// do sends a request with a JSON body, if any.
 func (c *Client) do(ctx context.Context, method string, body []byte, path ...string) (*http.Response, error) {
+	if body == nil {
+		return c.send(ctx, method, "", nil, path...)
+	}
+	return c.send(ctx, method, "application/json", bytes.NewReader(body), path...)
+}
+
+// send sends a request; an answer that is no success becomes an *Error.
+func (c *Client) send(ctx context.Context, method, contentType string, body io.Reader, path ...string) (*http.Response, error) {
 	escaped := make([]string, len(path))
 	for i, p := range path {
 		escaped[i] = url.PathEscape(p)
 	}
 	u := strings.TrimRight(c.base.String(), "/") + "/api/v1/" + strings.Join(escaped, "/")
-	req, err := http.NewRequestWithContext(ctx, method, u, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, method, u, body)
 	if err != nil {
 		return nil, fmt.Errorf("ask the studio: %w", err)
 	}
 	req.Header.Set("Authorization", "Bearer "+c.token)
-	if body != nil {
-		req.Header.Set("Content-Type", "application/json")
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {

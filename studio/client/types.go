@@ -10,7 +10,8 @@ import (
 
 // Limits of the operator API, in bytes.
 const (
-	MaxJob   = 1 << 20 // of a submitted job
+	MaxJob   = 1 << 20  // of a submitted job
+	MaxInput = 64 << 20 // of an input of jobs
 	maxReply = 16 << 20
 	maxEvent = 8 << 20 // of one server-sent event; JSON spells a character of a text with up to six
 )
@@ -117,6 +118,17 @@ func (e Event) Data() ([]byte, error) {
 // JobList is the answer to GET /api/v1/jobs.
 type JobList struct {
 	Jobs []JobStatus `json:"jobs"`
+}
+
+// Input describes bytes that the studio keeps for jobs, until 24 hours after the
+// last job that named its address has ended.
+type Input struct {
+	ID          string    `json:"id"`
+	URL         string    `json:"url"` // for the task of a job
+	Bytes       int64     `json:"bytes"`
+	ContentType string    `json:"contentType"`
+	SHA256      string    `json:"sha256"`    // lower-case hex
+	ExpiresAt   time.Time `json:"expiresAt"` // if no job names it
 }
 
 // Model is a model that jobs may name.

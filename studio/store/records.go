@@ -42,6 +42,7 @@ type Job struct {
 	WorkerID       string               `json:"workerId,omitempty"`
 	Session        string               `json:"session,omitempty"` // the session that holds the claim
 	Error          string               `json:"error,omitempty"`
+	Inputs         []string             `json:"inputs,omitempty"`     // ids of the studio's inputs that the task names
 	Cancelling     bool                 `json:"cancelling,omitempty"` // claimed, and to be cancelled
 	CreatedAt      time.Time            `json:"createdAt"`
 	StartedAt      time.Time            `json:"startedAt,omitzero"`
@@ -59,6 +60,14 @@ type Result struct {
 	SHA256      string `json:"sha256"` // lower-case hex
 	Folder      string `json:"folder"` // parts are named <folder>/<n>, n from 0
 	Parts       int    `json:"parts"`
+}
+
+// Input is the record of bytes that jobs name by their address.
+type Input struct {
+	ID        string    `json:"id"`
+	CreatedAt time.Time `json:"createdAt"`
+	ExpiresAt time.Time `json:"expiresAt"` // unless a job uses it later
+	Data      Result    `json:"data"`
 }
 
 // Worker is the record of an approved worker.

@@ -44,6 +44,7 @@ type Store struct {
 	Workers       *Bucket[Worker]
 	Registrations *Bucket[Registration]
 	Models        *Bucket[Model]
+	Inputs        *Bucket[Input]
 
 	lock    *flock.Flock
 	server  *server.Server
@@ -135,6 +136,9 @@ func (s *Store) start(ctx context.Context, cfg Config) error {
 		return err
 	}
 	if s.Models, err = openBucket[Model](ctx, s.js, "models"); err != nil {
+		return err
+	}
+	if s.Inputs, err = openBucket[Input](ctx, s.js, "inputs"); err != nil {
 		return err
 	}
 	s.objects, err = s.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: resultBucket, Storage: jetstream.FileStorage})
