@@ -19,7 +19,9 @@ type Class string
 const (
 	ClassUnsupportedKind Class = "unsupported_kind"
 	ClassBadInput        Class = "bad_input"
+	ClassModelCorrupt    Class = "model_corrupt" // fetched anew, and bad again
 	ClassEngineMissing   Class = "engine_missing"
+	ClassGPURuntime      Class = "gpu_runtime"
 	ClassOutOfMemory     Class = "out_of_memory"
 	ClassEngineCrash     Class = "engine_crash"
 	ClassTimeout         Class = "timeout"
@@ -99,9 +101,11 @@ func Retryable(err error) bool {
 	}
 	switch e.Class {
 	case ClassUnsupportedKind, // no worker's engine of this name serves the kind
-		ClassBadInput: // the job itself is wrong
+		ClassBadInput,     // the job itself is wrong
+		ClassModelCorrupt: // what is published is bad, for every worker
 		return false
 	case ClassEngineMissing, // another worker may have it
+		ClassGPURuntime,  // its driver may work
 		ClassOutOfMemory, // may fit elsewhere, or later
 		ClassEngineCrash,
 		ClassTimeout,

@@ -23,6 +23,8 @@ func TestRetryable(t *testing.T) {
 		"unsupported kind": {of(engine.ClassUnsupportedKind), false},
 		"bad input":        {of(engine.ClassBadInput), false},
 		"wrapped":          {fmt.Errorf("a: %w", fmt.Errorf("b: %w", engine.BadInput("text is empty"))), false},
+		"model corrupt":    {of(engine.ClassModelCorrupt), false},
+		"gpu runtime":      {of(engine.ClassGPURuntime), true},
 		"engine missing":   {of(engine.ClassEngineMissing), true},
 		"out of memory":    {of(engine.ClassOutOfMemory), true},
 		"crash":            {of(engine.ClassEngineCrash), true},

@@ -72,6 +72,8 @@ type Defaults struct {
 	FlowShift          *float64
 	ZeroCondT          bool
 	OffloadToCPU       bool
+	MMap               bool
+	MaxVRAMGiB         float64 // 0 = no limit
 	ContextSize        uint32
 	ChatTemplateKwargs json.RawMessage
 }

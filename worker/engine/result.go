@@ -83,6 +83,22 @@ func checkMagic(r io.Reader, res Result) error {
 		ok = strings.HasPrefix(start, "RIFF") && form == "WEBP"
 	case "wav":
 		ok = strings.HasPrefix(start, "RIFF") && form == "WAVE"
+	case "jpg":
+		ok = strings.HasPrefix(start, "\xff\xd8\xff")
+	case "bmp":
+		ok = strings.HasPrefix(start, "BM")
+	case "gif":
+		ok = strings.HasPrefix(start, "GIF8")
+	case "mp4", "m4a":
+		ok = len(start) == 8 && start[4:] == "ftyp"
+	case "webm":
+		ok = strings.HasPrefix(start, "\x1a\x45\xdf\xa3")
+	case "mp3": // a tag, or a frame of MPEG audio
+		ok = strings.HasPrefix(start, "ID3") || len(start) > 1 && start[0] == 0xff && start[1]&0xe0 == 0xe0
+	case "ogg", "opus":
+		ok = strings.HasPrefix(start, "OggS")
+	case "flac":
+		ok = strings.HasPrefix(start, "fLaC")
 	default:
 		return fmt.Errorf("result format %q is not one this worker knows", res.Ext)
 	}

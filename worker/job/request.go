@@ -58,7 +58,7 @@ func defaults(d protocol.CLIDefaults) engine.Defaults {
 	return engine.Defaults{
 		CFGScale: d.CfgScale, Steps: d.Steps, Width: d.Width, Height: d.Height, SamplingMethod: value(d.SamplingMethod),
 		FlowShift: d.FlowShift, ZeroCondT: value(d.ZeroCondT), OffloadToCPU: value(d.OffloadToCPU),
-		ContextSize: value(d.ContextSize), ChatTemplateKwargs: object(d.ChatTemplateKwargs),
+		MMap: value(d.MMap), MaxVRAMGiB: value(d.MaxVRAMGiB), ContextSize: value(d.ContextSize), ChatTemplateKwargs: object(d.ChatTemplateKwargs),
 	}
 }
 

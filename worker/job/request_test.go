@@ -18,7 +18,7 @@ func TestSpec028EveryFieldOfATaskReachesTheEngine(t *testing.T) {
 		},
 		CLIDefaults: protocol.CLIDefaults{
 			CfgScale: 1.5, Steps: 8, Width: 640, Height: 480, SamplingMethod: new("euler"), FlowShift: new(3.0), ZeroCondT: new(true),
-			OffloadToCPU: new(true), ContextSize: new(uint32(4096)), ChatTemplateKwargs: map[string]json.RawMessage{"think": []byte("false")},
+			OffloadToCPU: new(true), MMap: new(true), MaxVRAMGiB: new(7.5), ContextSize: new(uint32(4096)), ChatTemplateKwargs: map[string]json.RawMessage{"think": []byte("false")},
 		},
 	}
 	wantSource := engine.Source{
@@ -29,7 +29,7 @@ func TestSpec028EveryFieldOfATaskReachesTheEngine(t *testing.T) {
 		},
 		Defaults: engine.Defaults{
 			CFGScale: 1.5, Steps: 8, Width: 640, Height: 480, SamplingMethod: "euler", FlowShift: new(3.0), ZeroCondT: true,
-			OffloadToCPU: true, ContextSize: 4096, ChatTemplateKwargs: []byte(`{"think":false}`),
+			OffloadToCPU: true, MMap: true, MaxVRAMGiB: 7.5, ContextSize: 4096, ChatTemplateKwargs: []byte(`{"think":false}`),
 		},
 	}
 	for _, tc := range []struct {

@@ -267,6 +267,8 @@ const (
 	EngineParakeet  Engine = "parakeet"
 	EngineSynthetic Engine = "synthetic"
 	EngineESpeak    Engine = "espeak-ng"
+	EngineWhisper   Engine = "whisper-cpp"
+	EnginePiper     Engine = "piper"
 )
 
 // Reference says whether a worker that only speaks the reference protocol knows
@@ -307,6 +309,8 @@ type CLIDefaults struct {
 	FlowShift          *float64                   `json:"flowShift,omitempty"`
 	ZeroCondT          *bool                      `json:"zeroCondT,omitempty"`
 	OffloadToCPU       *bool                      `json:"offloadToCpu,omitempty"`
+	MMap               *bool                      `json:"mmap,omitempty"`
+	MaxVRAMGiB         *float64                   `json:"maxVramGib,omitempty"`
 	ContextSize        *uint32                    `json:"contextSize,omitempty"`
 	ChatTemplateKwargs map[string]json.RawMessage `json:"chatTemplateKwargs,omitempty"`
 }
@@ -360,6 +364,8 @@ func (d *CLIDefaults) UnmarshalJSON(data []byte) error {
 		FlowShift:      optional[float64](f, "flowShift"),
 		ZeroCondT:      optional[bool](f, "zeroCondT"),
 		OffloadToCPU:   optional[bool](f, "offloadToCpu"),
+		MMap:           optional[bool](f, "mmap"),
+		MaxVRAMGiB:     optional[float64](f, "maxVramGib"),
 		ContextSize:    optional[uint32](f, "contextSize"),
 	}
 	if kwargs := optional[map[string]json.RawMessage](f, "chatTemplateKwargs"); kwargs != nil {
