@@ -27,9 +27,21 @@ type Device struct {
 	Name       string // as its maker calls it; never empty
 	Vendor     string // NVIDIA, AMD, Intel, or the name the system has; empty: unknown
 	TotalBytes uint64 // memory; 0: unknown
-	FreeBytes  uint64 // memory that no program holds; 0: none, or unknown when TotalBytes is 0
+	FreeBytes  uint64 // memory that no program holds; 0 when FreeUnknown
 	Driver     string // its name, and its version when known; empty: unknown
+	// FreeUnknown: the driver tells how much memory there is, but not how much is free.
+	FreeUnknown bool
+	// Note says for people why TotalBytes or FreeBytes is unknown, or that the memory is
+	// the computer's own; at most 128 bytes, empty when there is nothing to say.
+	Note string
 }
+
+// What a Note says.
+const (
+	noteUnified   = "shares the computer's memory"
+	noteUntold    = "its driver does not tell its memory"
+	noteUntoldUse = "its driver does not tell how much is used"
+)
 
 // A Card is one entry of the system's list of graphics cards.
 type Card struct {
@@ -57,11 +69,24 @@ type Prober struct {
 	smi   string
 	sys   fs.FS
 	cards func() ([]Card, error)
+	nvml  cardReader // nil: only nvidia-smi is asked
+	os    cardReader // macOS or Windows; nil elsewhere
 }
+
+// cardReader lists cards of one source.
+type cardReader interface {
+	read(ctx context.Context) ([]found, error)
+}
+
+// errNoCardReader: this source is not installed here.
+var errNoCardReader = errors.New("not installed")
 
 // New returns a Prober that looks where c says.
 func New(c Config) *Prober {
 	p := &Prober{log: c.Logger, smi: c.SMI, sys: c.Sys, cards: c.Cards}
+	if c.SMI == "" && c.Sys == nil && c.Cards == nil { // this computer
+		p.nvml, p.os = newNVML(), newOS()
+	}
 	if p.log == nil {
 		p.log = slog.New(slog.DiscardHandler)
 	}
@@ -92,16 +117,21 @@ func (p *Prober) List(ctx context.Context) ([]Device, error) {
 		}
 		found = addNames(found, cards, p.sys == nil)
 	}
-	nvidia, err := p.fromSMI(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("list graphics cards: %w", context.Cause(ctx))
-	case errors.Is(err, errNoSMI):
-		p.log.DebugContext(ctx, "nvidia-smi is not installed")
-	case err != nil:
-		p.log.WarnContext(ctx, "nvidia-smi is of no use", "error", err)
+	if p.os != nil {
+		cards, err := p.os.read(ctx)
+		if err != nil && ctx.Err() == nil {
+			p.log.WarnContext(ctx, "the system does not tell the memory of its graphics cards", "error", err)
+		}
+		found = addCards(found, cards)
 	}
-	found = addNVIDIA(found, nvidia)
+	nvidia, err := p.fromNVIDIA(ctx)
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("list graphics cards: %w", context.Cause(ctx))
+	}
+	found = addCards(found, nvidia)
+	for i := range found {
+		found[i].Note = cmp.Or(found[i].Note, missing(found[i].Device, err))
+	}
 
 	devices := make([]Device, 0, len(found))
 	for _, f := range found[:min(len(found), maxDevices)] {
@@ -109,6 +139,47 @@ func (p *Prober) List(ctx context.Context) ([]Device, error) {
 		devices = append(devices, f.Device)
 	}
 	return devices, nil
+}
+
+// fromNVIDIA lists NVIDIA's cards: by its library, else by its program.
+func (p *Prober) fromNVIDIA(ctx context.Context) ([]found, error) {
+	if p.nvml != nil {
+		cards, err := p.nvml.read(ctx)
+		switch {
+		case err == nil:
+			return cards, nil
+		case ctx.Err() != nil:
+			return nil, err
+		case errors.Is(err, errNoCardReader):
+			p.log.DebugContext(ctx, "the NVIDIA library is not installed", "error", err)
+		default:
+			p.log.WarnContext(ctx, "the NVIDIA library is of no use", "error", err)
+		}
+	}
+	cards, err := p.fromSMI(ctx)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case errors.Is(err, errNoCardReader):
+		p.log.DebugContext(ctx, "nvidia-smi is not installed")
+	default:
+		p.log.WarnContext(ctx, "nvidia-smi is of no use", "error", err)
+	}
+	return cards, err
+}
+
+// missing says why a device's memory is unknown; err is what NVIDIA's driver said.
+func missing(d Device, err error) string {
+	switch {
+	case d.TotalBytes > 0 && d.FreeUnknown:
+		return noteUntoldUse
+	case d.TotalBytes > 0:
+		return ""
+	case d.Vendor == vendorNVIDIA && errors.Is(err, errNoCardReader):
+		return "install NVIDIA's driver to see its memory"
+	case d.Vendor == vendorNVIDIA && err != nil:
+		return clean(err.Error())
+	}
+	return noteUntold
 }
 
 // TotalVRAMGB is the memory of all devices in units of 1024 MiB, as a heartbeat reports it
@@ -148,11 +219,11 @@ func addNames(devices []found, cards []Card, add bool) []found {
 	return devices
 }
 
-// addNVIDIA puts what nvidia-smi knows over what the other sources said of the same card.
-// Where the system does not tell a card's place on the bus (Windows), the name decides.
-func addNVIDIA(devices, nvidia []found) []found {
-	taken := make(map[int]bool, len(nvidia))
-	for _, n := range nvidia {
+// addCards puts what one source knows over what the others said of the same card. Where
+// the system does not tell a card's place on the bus (Windows), the name decides.
+func addCards(devices, cards []found) []found {
+	taken := make(map[int]bool, len(cards))
+	for _, n := range cards {
 		i := indexAddress(devices, n.address)
 		if i < 0 {
 			i = indexName(devices, n.Name, taken)
@@ -162,6 +233,7 @@ func addNVIDIA(devices, nvidia []found) []found {
 			taken[len(devices)-1] = true
 			continue
 		}
+		n.Vendor, n.Driver = cmp.Or(n.Vendor, devices[i].Vendor), cmp.Or(n.Driver, devices[i].Driver)
 		devices[i] = n
 		taken[i] = true
 	}

@@ -148,7 +148,7 @@ func TestListWithoutNames(t *testing.T) {
 	failing := func() ([]Card, error) { return nil, errors.New("no pci.ids") }
 	wantDevices(t, list(t, Config{SMI: absent(t), Sys: rig(), Cards: failing}), []Device{
 		{Name: "AMD graphics card 1002:744C", Vendor: "AMD", TotalBytes: 25753026560, FreeBytes: 24000000000, Driver: "amdgpu"},
-		{Name: "NVIDIA graphics card 10DE:2684", Vendor: "NVIDIA", Driver: "nvidia"},
+		{Name: "NVIDIA graphics card 10DE:2684", Vendor: "NVIDIA", Driver: "nvidia", Note: "install NVIDIA's driver to see its memory"},
 	})
 }
 
@@ -169,8 +169,8 @@ func TestListMatchesByNameWhereThePlaceIsUnknown(t *testing.T) {
 	}
 	wantDevices(t, got, []Device{
 		{Name: "NVIDIA GeForce RTX 4090", Vendor: "NVIDIA", TotalBytes: 24564 << 20, FreeBytes: 23028 << 20, Driver: "nvidia 550.54.14"},
-		{Name: "Intel(R) UHD Graphics 770", Vendor: "Intel", Driver: "31.0.101.4502"},
-		{Name: "graphics card"},
+		{Name: "Intel(R) UHD Graphics 770", Vendor: "Intel", Driver: "31.0.101.4502", Note: noteUntold},
+		{Name: "graphics card", Note: noteUntold},
 		{Name: "NVIDIA H200", Vendor: "NVIDIA", TotalBytes: 143771 << 20, FreeBytes: 143167 << 20, Driver: "nvidia 550.54.14"},
 	})
 }
@@ -180,7 +180,7 @@ func TestTwinsWithoutAddressStayTwo(t *testing.T) {
 	twin := found{Device: Device{Name: "NVIDIA L4"}}
 	first := found{Device: Device{Name: "NVIDIA L4", TotalBytes: 1}, address: "0000:01:00.0"}
 	second := found{Device: Device{Name: "NVIDIA L4", TotalBytes: 2}, address: "0000:02:00.0"}
-	if got, want := addNVIDIA([]found{twin, twin}, []found{first, second}), []found{first, second}; !slices.Equal(got, want) {
+	if got, want := addCards([]found{twin, twin}, []found{first, second}), []found{first, second}; !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
@@ -299,15 +299,19 @@ func TestParseSMI(t *testing.T) {
 	}{
 		{
 			"unified memory", "0000000F:01:00.0, NVIDIA GB10, [N/A], [N/A], 580.95.05\r\n",
-			found{Device{"NVIDIA GB10", "NVIDIA", 0, 0, "nvidia 580.95.05"}, "000f:01:00.0"},
+			found{Device{Name: "NVIDIA GB10", Vendor: "NVIDIA", Driver: "nvidia 580.95.05", Note: noteUnified}, "000f:01:00.0"},
 		},
 		{
 			"free of an unknown total", "0000:01:00.0, NVIDIA X, [Not Supported], 10, [N/A]",
-			found{Device{"NVIDIA X", "NVIDIA", 0, 0, "nvidia"}, "0000:01:00.0"},
+			found{Device{Name: "NVIDIA X", Vendor: "NVIDIA", Driver: "nvidia", Note: noteUnified}, "0000:01:00.0"},
 		},
 		{
 			"comma in the name", "00010000:01:00.0, NVIDIA A, B, 2, 1, 1.0",
-			found{Device{"NVIDIA A, B", "NVIDIA", 2 << 20, 1 << 20, "nvidia 1.0"}, "10000:01:00.0"},
+			found{Device{Name: "NVIDIA A, B", Vendor: "NVIDIA", TotalBytes: 2 << 20, FreeBytes: 1 << 20, Driver: "nvidia 1.0"}, "10000:01:00.0"},
+		},
+		{
+			"unknown free", "0000:01:00.0, NVIDIA X, 2, [N/A], 1.0",
+			found{Device{Name: "NVIDIA X", Vendor: "NVIDIA", TotalBytes: 2 << 20, FreeUnknown: true, Driver: "nvidia 1.0"}, "0000:01:00.0"},
 		},
 	}
 	for _, test := range tests {
@@ -356,19 +360,22 @@ func TestSysRefuses(t *testing.T) {
 		name        string
 		total, used string
 		wantTotal   uint64
-		wantFree    uint64
+		note        string
 	}{
-		{"total is no number", "much", "1", 0, 0},
-		{"total over 16 TiB", "17592186044417", "1", 0, 0},
-		{"negative use", "1000", "-1", 1000, 0},
-		{"more used than there is", "1000", "1001", 1000, 0},
-		{"longer than 4 KiB", strings.Repeat(" ", maxSysFile) + "1000", "1", 0, 0},
+		{"total is no number", "much", "1", 0, noteUntold},
+		{"total over 16 TiB", "17592186044417", "1", 0, noteUntold},
+		{"negative use", "1000", "-1", 1000, noteUntoldUse},
+		{"more used than there is", "1000", "1001", 1000, noteUntoldUse},
+		{"longer than 4 KiB", strings.Repeat(" ", maxSysFile) + "1000", "1", 0, noteUntold},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			sys := fstest.MapFS{dir + "uevent": file(uevent), dir + "mem_info_vram_total": file(test.total), dir + "mem_info_vram_used": file(test.used)}
 			got := list(t, Config{SMI: absent(t), Sys: sys, Cards: noCards})
-			wantDevices(t, got, []Device{{"AMD graphics card 1002:744C", "AMD", test.wantTotal, test.wantFree, "amdgpu"}})
+			wantDevices(t, got, []Device{{
+				Name: "AMD graphics card 1002:744C", Vendor: "AMD", TotalBytes: test.wantTotal, FreeUnknown: test.wantTotal > 0,
+				Driver: "amdgpu", Note: test.note,
+			}})
 		})
 	}
 	many := fstest.MapFS{}
@@ -378,6 +385,26 @@ func TestSysRefuses(t *testing.T) {
 	if got := list(t, Config{SMI: absent(t), Sys: many, Cards: noCards}); len(got) != maxDevices {
 		t.Errorf("%d devices of %d, want %d", len(got), len(many), maxDevices)
 	}
+}
+
+// Intel's two drivers name the memory of a card each in its own way, and the newer one
+// does not say how much is free.
+func TestSysReadsIntel(t *testing.T) {
+	const uevent = "PCI_ID=8086:56A0\nPCI_SLOT_NAME=0000:0%d:00.0\nDRIVER="
+	sys := fstest.MapFS{
+		"class/drm/card0/device/uevent":                         file(fmt.Sprintf(uevent, 1) + "i915\n"),
+		"class/drm/card0/lmem_total_bytes":                      file("16000000000\n"),
+		"class/drm/card0/lmem_avail_bytes":                      file("15000000000\n"),
+		"class/drm/card1/device/uevent":                         file(fmt.Sprintf(uevent, 2) + "xe\n"),
+		"class/drm/card1/device/tile0/physical_vram_size_bytes": file("8000000000\n"),
+		"class/drm/card1/device/tile1/physical_vram_size_bytes": file("8000000000\n"),
+		"class/drm/card2/device/uevent":                         file(fmt.Sprintf(uevent, 3) + "i915\n"),
+	}
+	wantDevices(t, list(t, Config{SMI: absent(t), Sys: sys, Cards: noCards}), []Device{
+		{Name: "Intel graphics card 8086:56A0", Vendor: "Intel", TotalBytes: 16000000000, FreeBytes: 15000000000, Driver: "i915"},
+		{Name: "Intel graphics card 8086:56A0", Vendor: "Intel", TotalBytes: 16000000000, FreeUnknown: true, Driver: "xe", Note: noteUntoldUse},
+		{Name: "Intel graphics card 8086:56A0", Vendor: "Intel", Driver: "i915", Note: noteUntold},
+	})
 }
 
 func TestNormalAddress(t *testing.T) {

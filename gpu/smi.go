@@ -29,7 +29,6 @@ const (
 )
 
 var (
-	errNoSMI       = errors.New("nvidia-smi is not installed")
 	errSMITooLong  = errors.New("nvidia-smi wrote more than 64 KiB")
 	errSMITooMany  = errors.New("nvidia-smi listed more than 64 cards")
 	errSMIBadLine  = errors.New("not a line of nvidia-smi")
@@ -41,7 +40,7 @@ var (
 func (p *Prober) fromSMI(ctx context.Context) ([]found, error) {
 	name, err := exec.LookPath(p.smi)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errNoSMI, err)
+		return nil, fmt.Errorf("%w: %w", errNoCardReader, err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, smiTimeout, errSMITimedOut)
 	defer cancel()
@@ -114,9 +113,12 @@ func parseSMI(data []byte) ([]found, error) {
 		if total > 0 && free > total {
 			return nil, fmt.Errorf("%w: more memory free than there is", errSMIBadLine)
 		}
+		note := ""
 		if total == 0 {
 			free = 0 // a part of an unknown whole says nothing
+			note = noteUnified
 		}
+		freeUnknown := total > 0 && unknownValue(strings.TrimSpace(fields[last-1]))
 		address := normalAddress(fields[0])
 		name := clean(strings.Join(fields[1:last-2], ","))
 		if address == "" || name == "" {
@@ -127,7 +129,10 @@ func parseSMI(data []byte) ([]found, error) {
 			driver += " " + version
 		}
 		devices = append(devices, found{
-			Device:  Device{Name: name, Vendor: vendorNVIDIA, TotalBytes: total, FreeBytes: free, Driver: driver},
+			Device: Device{
+				Name: name, Vendor: vendorNVIDIA, TotalBytes: total, FreeBytes: free, FreeUnknown: freeUnknown,
+				Driver: driver, Note: note,
+			},
 			address: address,
 		})
 	}

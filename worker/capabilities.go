@@ -115,7 +115,9 @@ func (w *Worker) probeGPUs(ctx context.Context) {
 	}
 	list := make([]observe.GPU, len(devices))
 	for i, d := range devices {
-		list[i] = observe.GPU{Name: d.Name, Driver: d.Driver, Total: d.TotalBytes, Free: d.FreeBytes}
+		list[i] = observe.GPU{
+			Name: d.Name, Driver: d.Driver, Total: d.TotalBytes, Free: d.FreeBytes, FreeUnknown: d.FreeUnknown, Note: d.Note,
+		}
 	}
 	w.cfg.Observers.GPUs.Set(observe.GPUs{At: time.Now(), List: list})
 	w.mu.Lock()
@@ -137,12 +139,16 @@ func (w *Worker) gpuMemory(ctx context.Context, need float64) (total, free float
 	return memory(w.cfg.Observers.GPUs.Get().List)
 }
 
-// memory adds up the cards that tell theirs.
+// memory adds up the cards that tell theirs. Where a driver does not tell what is free,
+// all of it counts: no job is refused for what nobody knows.
 func memory(cards []observe.GPU) (total, free float64) {
 	const gib = 1 << 30
 	for _, card := range cards {
 		if card.Total > 0 {
 			total += float64(card.Total) / gib
+			if card.FreeUnknown {
+				free += float64(card.Total) / gib
+			}
 			free += float64(card.Free) / gib
 		}
 	}

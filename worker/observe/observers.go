@@ -206,6 +206,9 @@ type GPU struct {
 	Driver string
 	Total  uint64
 	Free   uint64
+	// FreeUnknown: Total is known, Free is not.
+	FreeUnknown bool
+	Note        string // why memory is unknown, or whose it is, in words for people; may be empty
 }
 
 // GPUs is what was found at the last look. A zero At means that nobody looked
