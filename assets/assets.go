@@ -1,9 +1,9 @@
-// Package assets holds the pictures that the program carries inside itself: the
-// program's icon, the tray icons and the marks of the five states. The PNG files
-// are drawn by assets/draw; the SVG files are written by hand.
+// Package assets holds what the program carries inside itself: its icon, the tray
+// icons, the marks of the five states, and what the window says in each language.
+// The PNG files are drawn by assets/draw; the SVG files are written by hand.
 package assets
 
-import _ "embed"
+import "embed"
 
 //go:generate go run ./draw
 
@@ -41,3 +41,10 @@ var (
 	//go:embed state-attention.svg
 	MarkAttention []byte
 )
+
+// Translations holds a JSON file for each language of the window: from the
+// English text to the language's, or to its forms by number. Package ui/words
+// reads them.
+//
+//go:embed translations/*.json
+var Translations embed.FS

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"studioworker/ui/model"
+	"studioworker/ui/words"
 	"studioworker/worker/observe"
 )
 
@@ -29,7 +30,8 @@ const (
 // ten times a second; what nobody looks at waits, at no cost. The state, which
 // the tray shows also while the window is hidden, is told whenever it changes.
 type feed struct {
-	obs *observe.WorkerObservers
+	obs   *observe.WorkerObservers
+	words *words.Printer // of any language: only the state is taken from it
 
 	// refresh redraws parts; it is called from Run's goroutine and returns when
 	// the redraw is done, so that a busy window skips values.
@@ -45,7 +47,7 @@ type feed struct {
 }
 
 func newFeed(obs *observe.WorkerObservers) *feed {
-	return &feed{obs: obs, wake: make(chan struct{}, 1)}
+	return &feed{obs: obs, words: words.New(), wake: make(chan struct{}, 1)}
 }
 
 // want says what is looked at from now on; 0 while the window is hidden. What
@@ -139,7 +141,7 @@ func (f *feed) pump(ctx context.Context) {
 		gap.Reset(refreshEvery)
 
 		s := model.Take(f.obs)
-		if head := model.Head(s, time.Now()); head.State != told || s.Paused() != toldPaused {
+		if head := model.Head(f.words, s, time.Now()); head.State != told || s.Paused() != toldPaused {
 			told, toldPaused = head.State, s.Paused()
 			f.state(ctx, told, toldPaused)
 		}

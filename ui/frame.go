@@ -7,12 +7,14 @@ import (
 	"fyne.io/fyne/v2/widget"
 
 	"studioworker/ui/model"
+	"studioworker/ui/words"
 )
 
 // header is the line on every page: mark, word, sentence, and the one button
 // that makes sense now. Its height never changes.
 type header struct {
 	mark   *widget.Icon
+	tr     *words.Printer
 	word   *widget.Label
 	button *widget.Button
 	root   fyne.CanvasObject
@@ -22,8 +24,9 @@ type header struct {
 }
 
 // newHeader builds the header; act does what the button says.
-func newHeader(v *values, th *Theme, act func(model.Action, *widget.Button)) *header {
+func newHeader(tr *words.Printer, v *values, th *Theme, act func(model.Action, *widget.Button)) *header {
 	h := &header{
+		tr:     tr,
 		mark:   widget.NewIcon(nil),
 		word:   widget.NewLabelWithData(v.word),
 		button: widget.NewButton("", nil),
@@ -54,7 +57,7 @@ func (h *header) show(m model.Header) {
 		if m.Action == model.ActionPause { // all is well: no need to stand out
 			h.button.Importance = widget.MediumImportance
 		}
-		dress(h.button, m.Action)
+		dress(h.tr, h.button, m.Action)
 	}
 	show(h.button, m.Action != model.ActionNone)
 }

@@ -15,6 +15,7 @@ import (
 	"fyne.io/fyne/v2/widget"
 
 	"studioworker/ui/model"
+	"studioworker/ui/words"
 	"studioworker/worker/observe"
 )
 
@@ -22,6 +23,7 @@ import (
 // the private studio a form that queues a job.
 type jobsPage struct {
 	root fyne.CanvasObject
+	tr   *words.Printer
 
 	form    *jobForm
 	running *runningSlot
@@ -37,12 +39,13 @@ type jobsPage struct {
 	loader   *loader
 }
 
-func newJobsPage(v *values, th *Theme, l *loader, a actions, c Controls, copyText func(string)) *jobsPage {
+func newJobsPage(tr *words.Printer, v *values, th *Theme, l *loader, a actions, c Controls, copyText func(string)) *jobsPage {
 	p := &jobsPage{
-		form:    newJobForm(th, a, c),
+		tr:      tr,
+		form:    newJobForm(tr, th, a, c),
 		running: newRunningSlot(v),
-		empty:   muted(widget.NewLabel("No job has run yet.")),
-		detail:  newJobDetail(th, l, c, copyText),
+		empty:   muted(widget.NewLabel(tr.T("No job has run yet."))),
+		detail:  newJobDetail(tr, th, l, c, copyText),
 		thumbs:  map[string]image.Image{},
 		loader:  l,
 	}
@@ -88,7 +91,7 @@ func (p *jobsPage) showJobs(jobs []observe.RecentJob, now time.Time) {
 
 // tick renews the relative times.
 func (p *jobsPage) tick(now time.Time) {
-	p.rows = model.JobRows(p.jobs, now)
+	p.rows = model.JobRows(p.tr, p.jobs, now)
 	show(p.empty, len(p.rows) == 0)
 	want := p.selected
 	if _, ok := p.find(want); !ok || !p.chosen {
@@ -241,6 +244,7 @@ func (s *runningSlot) show(r model.Running) {
 // jobDetail is the selected job in full.
 type jobDetail struct {
 	root fyne.CanvasObject
+	tr   *words.Printer
 
 	hint      fyne.CanvasObject // stands there while no job is shown
 	body      fyne.CanvasObject
@@ -264,7 +268,7 @@ type jobDetail struct {
 	job model.JobDetail
 }
 
-func newJobDetail(th *Theme, l *loader, c Controls, copyText func(string)) *jobDetail {
+func newJobDetail(tr *words.Printer, th *Theme, l *loader, c Controls, copyText func(string)) *jobDetail {
 	wrap := func() *widget.Label {
 		l := widget.NewLabel("")
 		l.Wrapping = fyne.TextWrapWord
@@ -275,6 +279,7 @@ func newJobDetail(th *Theme, l *loader, c Controls, copyText func(string)) *jobD
 		home = "" // paths stand in full then
 	}
 	d := &jobDetail{
+		tr:        tr,
 		home:      home,
 		title:     wrap(),
 		facts:     small(wrap()),
@@ -300,11 +305,11 @@ func newJobDetail(th *Theme, l *loader, c Controls, copyText func(string)) *jobD
 	d.open.OnTapped = func() {
 		write(d.openFails, "")
 		if err := c.Open(d.job.Path); err != nil {
-			write(d.openFails, "The result could not be opened: "+err.Error())
+			write(d.openFails, tr.T("The result could not be opened: %s", err))
 		}
 		show(d.openFails, d.openFails.Text != "")
 	}
-	copyID := widget.NewButtonWithIcon("Copy", theme.ContentCopyIcon(), func() { copyText(d.job.ID) })
+	copyID := widget.NewButtonWithIcon(tr.T("Copy"), theme.ContentCopyIcon(), func() { copyText(d.job.ID) })
 	copyID.Importance = widget.LowImportance
 	d.frame = container.New(sized{h: 220}, newPanel(colorRaised, 6, false), pad(4, 4, 4, 4, d.picture))
 	d.openRow = centred(normal(d.open, th)) // on top, where no picture can push it out of sight
@@ -314,10 +319,10 @@ func newJobDetail(th *Theme, l *loader, c Controls, copyText func(string)) *jobD
 		d.failure, d.next,
 		d.prompt,
 		d.path,
-		fact("Job", pad(monoDrop, 0, 0, 0, d.id), copyID))
+		fact(tr.T("Job"), pad(monoDrop, 0, 0, 0, d.id), copyID))
 	d.body = container.NewVScroll(pad(8, 8, 10, 12, content))
 	d.body.Hide()
-	hint := muted(widget.NewLabel("A job you select shows here."))
+	hint := muted(widget.NewLabel(tr.T("A job you select shows here.")))
 	d.hint = container.NewCenter(hint)
 	d.root = container.NewStack(newPanel(colorSurface, 8, true), d.hint, d.body)
 	return d
@@ -330,7 +335,7 @@ func (d *jobDetail) show(j observe.RecentJob, ok bool, now time.Time) {
 	if !ok {
 		return
 	}
-	m := model.NewJobDetail(j, now)
+	m := model.NewJobDetail(d.tr, j, now)
 	if m.ID != d.job.ID {
 		write(d.openFails, "")
 	}
@@ -380,7 +385,7 @@ func (d *jobDetail) showPicture(j observe.RecentJob, picture bool) {
 				return
 			}
 			if err != nil {
-				write(d.problem, "The picture cannot be shown: "+err.Error())
+				write(d.problem, d.tr.T("The picture cannot be shown: %s", err))
 				show(d.problem, true)
 				show(d.frame, false)
 				return
@@ -398,6 +403,7 @@ const noteHeight = 22
 // jobForm queues a job in the private studio.
 type jobForm struct {
 	root   fyne.CanvasObject
+	tr     *words.Printer
 	kind   *widget.Select
 	text   *entry
 	run    *widget.Button
@@ -406,16 +412,17 @@ type jobForm struct {
 	busy   bool
 }
 
-func newJobForm(th *Theme, a actions, c Controls) *jobForm {
+func newJobForm(tr *words.Printer, th *Theme, a actions, c Controls) *jobForm {
 	f := &jobForm{
+		tr:   tr,
 		kind: widget.NewSelect(nil, nil),
 		text: newEntry(""),
-		run:  widget.NewButton("Run", nil),
+		run:  widget.NewButton(tr.T("Run"), nil),
 		note: newErrorLabel(),
 	}
 	f.run.Importance = widget.HighImportance
 	f.run.Disable()
-	f.kind.OnChanged = func(string) { f.text.SetPlaceHolder(model.KindHint(f.wireKind())) }
+	f.kind.OnChanged = func(string) { f.text.SetPlaceHolder(model.KindHint(tr, f.wireKind())) }
 	f.text.OnChanged = func(string) {
 		f.say("", model.ToneMuted)
 		f.enable()
@@ -432,9 +439,9 @@ func newJobForm(th *Theme, a actions, c Controls) *jobForm {
 			f.busy = false
 			if err == nil {
 				f.text.SetText("")
-				f.say("Queued. It shows below when it runs.", model.ToneGood)
+				f.say(tr.T("Queued. It shows below when it runs."), model.ToneGood)
 			} else {
-				f.say("Not queued: "+err.Error(), model.ToneBad)
+				f.say(tr.T("Not queued: %s", err), model.ToneBad)
 			}
 			f.enable()
 		})
@@ -476,7 +483,7 @@ func (f *jobForm) show(private bool, serves []string) {
 	f.serves = serves
 	names, at := make([]string, 0, len(serves)), 0
 	for i, k := range serves {
-		names = append(names, model.KindName(k))
+		names = append(names, model.KindName(f.tr, k))
 		if k == was {
 			at = i
 		}

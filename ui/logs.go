@@ -1,7 +1,6 @@
 package ui
 
 import (
-	"fmt"
 	"log/slog"
 	"math"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"fyne.io/fyne/v2/widget"
 
 	"studioworker/ui/model"
+	"studioworker/ui/words"
 	"studioworker/worker/observe"
 )
 
@@ -21,6 +21,7 @@ import (
 // feed says so, and at no other time.
 type logsPage struct {
 	root fyne.CanvasObject
+	tr   *words.Printer
 
 	level    *widget.Select
 	search   *entry
@@ -42,14 +43,15 @@ type logsPage struct {
 	bottom   float32 // where the list stood after it was last moved to its end
 }
 
-func newLogsPage(th *Theme, ring *observe.Ring[observe.LogEntry], copyText func(string)) *logsPage {
+func newLogsPage(tr *words.Printer, th *Theme, ring *observe.Ring[observe.LogEntry], copyText func(string)) *logsPage {
 	p := &logsPage{
-		search:   newEntry("Search"),
+		tr:       tr,
+		search:   newEntry(tr.T("Search")),
 		news:     widget.NewButton("", nil),
 		empty:    muted(widget.NewLabel("")),
 		line:     mono(widget.NewLabel("")),
-		copyLine: widget.NewButtonWithIcon("Copy line", theme.ContentCopyIcon(), nil),
-		onlyJob:  widget.NewButton("Only this job", nil),
+		copyLine: widget.NewButtonWithIcon(tr.T("Copy line"), theme.ContentCopyIcon(), nil),
+		onlyJob:  widget.NewButton(tr.T("Only this job"), nil),
 		ring:     ring,
 		min:      slog.LevelInfo,
 	}
@@ -70,12 +72,12 @@ func newLogsPage(th *Theme, ring *observe.Ring[observe.LogEntry], copyText func(
 	}
 	p.search.OnChanged = func(string) { p.reload() }
 	p.search.onEscape = func() { p.search.SetText("") }
-	p.follow = widget.NewCheck("Follow", p.setFollow)
+	p.follow = widget.NewCheck(tr.T("Follow"), p.setFollow)
 	p.follow.Checked = true
 	p.news.Importance = widget.LowImportance
 	p.news.OnTapped = func() { p.follow.SetChecked(true) }
 	p.news.Hide()
-	p.copyAll = widget.NewButtonWithIcon("Copy all", theme.ContentCopyIcon(), func() { copyText(model.LogText(p.rows)) })
+	p.copyAll = widget.NewButtonWithIcon(tr.T("Copy all"), theme.ContentCopyIcon(), func() { copyText(model.LogText(p.rows)) })
 	p.wireLevel()
 	p.wireLine(copyText)
 
@@ -94,7 +96,7 @@ func newLogsPage(th *Theme, ring *observe.Ring[observe.LogEntry], copyText func(
 }
 
 func (p *logsPage) wireLevel() {
-	levels := model.LogLevels()
+	levels := model.LogLevels(p.tr)
 	names := make([]string, 0, len(levels))
 	for _, l := range levels {
 		names = append(names, l.Name)
@@ -115,7 +117,7 @@ func (p *logsPage) wireLevel() {
 
 // wireLine readies the place below the list for the selected line.
 func (p *logsPage) wireLine(copyText func(string)) {
-	write(p.line, "A line you select shows here in full.")
+	write(p.line, p.tr.T("A line you select shows here in full."))
 	muted(p.line)
 	p.copyLine.Disable()
 	p.copyLine.OnTapped = func() { copyText(p.line.Text) }
@@ -161,10 +163,10 @@ func (p *logsPage) reload() {
 	case len(p.rows) > 0:
 		show(p.empty, false)
 	case newest == 0:
-		write(p.empty, "Nothing has been logged yet.")
+		write(p.empty, p.tr.T("Nothing has been logged yet."))
 		show(p.empty, true)
 	default:
-		write(p.empty, "No line fits the filter.")
+		write(p.empty, p.tr.T("No line fits the filter."))
 		show(p.empty, true)
 	}
 	p.list.Refresh()
@@ -190,9 +192,7 @@ func (p *logsPage) showNews() {
 		}
 	}
 	show(p.news, n > 0)
-	if label := fmt.Sprintf("%d new lines", n); n == 1 {
-		p.news.SetText("1 new line")
-	} else if n > 0 && p.news.Text != label {
+	if label := p.tr.T("%d new lines", n); n > 0 && p.news.Text != label {
 		p.news.SetText(label)
 	}
 }

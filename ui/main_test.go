@@ -22,6 +22,7 @@ import (
 	"go.uber.org/goleak"
 
 	"studioworker/ui/model"
+	"studioworker/ui/words"
 	"studioworker/worker/observe"
 )
 
@@ -99,7 +100,7 @@ func newTestWindow(t *testing.T, fill func(*observe.WorkerObservers)) (*Window, 
 	w, err := New(a, Config{
 		Observers: o, Controls: c, Log: slog.New(slog.DiscardHandler),
 		StatePath: filepath.Join(t.TempDir(), "window.json"),
-	}, func(model.State, bool) {})
+	}, func(model.State, bool, *words.Printer) {})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +133,7 @@ func joined(o *observe.WorkerObservers) {
 
 func TestNewRefusesAnIncompleteConfig(t *testing.T) {
 	a := test.NewTempApp(t)
-	if _, err := New(a, Config{}, func(model.State, bool) {}); err == nil {
+	if _, err := New(a, Config{}, func(model.State, bool, *words.Printer) {}); err == nil {
 		t.Error("a window without observers was built")
 	}
 }

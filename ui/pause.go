@@ -8,15 +8,16 @@ import (
 	"fyne.io/fyne/v2/widget"
 
 	"studioworker/ui/model"
+	"studioworker/ui/words"
 )
 
 // PauseMenu offers the pauses, for the tray and for the buttons named Pause.
-func PauseMenu(c Controls) *fyne.Menu {
+func PauseMenu(tr *words.Printer, c Controls) *fyne.Menu {
 	items := make([]*fyne.MenuItem, 0, len(model.Pauses()))
 	for _, p := range model.Pauses() {
-		items = append(items, fyne.NewMenuItem(string(p), func() { pause(c, p) }))
+		items = append(items, fyne.NewMenuItem(p.Name(tr), func() { pause(c, p) }))
 	}
-	return fyne.NewMenu(string(model.ActionPause), items...)
+	return fyne.NewMenu(model.ActionPause.Label(tr), items...)
 }
 
 // pause begins a pause now.
@@ -30,8 +31,8 @@ func pause(c Controls, p model.Pause) {
 
 // askPause opens the menu of pauses below the button that asks for one, flush with
 // its right end where it would leave the window otherwise.
-func askPause(b *widget.Button, in fyne.Canvas, c Controls) {
-	menu := widget.NewPopUpMenu(PauseMenu(c), in)
+func askPause(tr *words.Printer, b *widget.Button, in fyne.Canvas, c Controls) {
+	menu := widget.NewPopUpMenu(PauseMenu(tr, c), in)
 	at := fyne.CurrentApp().Driver().AbsolutePositionForObject(b).AddXY(0, b.Size().Height+theme.Padding())
 	if at.X+menu.Size().Width > in.Size().Width {
 		at.X += b.Size().Width - menu.Size().Width
@@ -40,11 +41,11 @@ func askPause(b *widget.Button, in fyne.Canvas, c Controls) {
 }
 
 // dress makes a button say an action. The arrow tells that Pause asks back.
-func dress(b *widget.Button, a model.Action) {
-	if b.Text == string(a) {
+func dress(tr *words.Printer, b *widget.Button, a model.Action) {
+	if b.Text == a.Label(tr) {
 		return
 	}
-	b.Text, b.Icon, b.IconPlacement = string(a), nil, widget.ButtonIconLeadingText
+	b.Text, b.Icon, b.IconPlacement = a.Label(tr), nil, widget.ButtonIconLeadingText
 	switch a {
 	case model.ActionPause:
 		b.Icon, b.IconPlacement = theme.MenuDropDownIcon(), widget.ButtonIconTrailingText

@@ -10,12 +10,14 @@ import (
 	"fyne.io/fyne/v2/widget"
 
 	"studioworker/ui/model"
+	"studioworker/ui/words"
 )
 
 // statusPage is the first page: this computer, its studio, its graphics cards
 // and what waits to be delivered.
 type statusPage struct {
 	root fyne.CanvasObject
+	tr   *words.Printer
 
 	mark         *widget.Icon
 	word         *widget.Label
@@ -37,6 +39,7 @@ type statusPage struct {
 
 	stored string // the threshold in force, as the field shows it
 	state  model.State
+	action model.Action // of the button
 }
 
 // gpuRow shows one graphics card.
@@ -54,30 +57,32 @@ type statusActions struct {
 	copy         func(string)
 }
 
-func newStatusPage(v *values, th *Theme, do statusActions) *statusPage {
+func newStatusPage(tr *words.Printer, v *values, th *Theme, do statusActions) *statusPage {
 	p := &statusPage{
+		tr:           tr,
 		mark:         widget.NewIcon(nil),
 		word:         widget.NewLabelWithData(v.word),
 		pause:        widget.NewButton("", nil),
 		registration: prose(v.registration),
 		heartbeat:    prose(v.heartbeat),
-		askAgain:     widget.NewButton(string(model.ActionAskAgain), nil),
+		askAgain:     widget.NewButton(model.ActionAskAgain.Label(tr), nil),
 		askError:     newErrorLabel(),
 		gpus:         stack(8),
 		gpuNote:      prose(v.gpuNote),
 		threshold:    newEntry("GB"),
-		save:         widget.NewButton("Save", nil),
+		save:         widget.NewButton(tr.T("Save"), nil),
 		saved:        widget.NewLabel(""),
 		waiting:      text(v.waiting),
 		waitingNote:  prose(v.waitingNote),
 	}
 	p.word.SizeName = theme.SizeNameHeadingText
 	p.word.TextStyle.Bold = true
-	dress(p.pause, model.ActionPause)
-	p.pause.OnTapped = func() { do.act(model.Action(p.pause.Text), p.pause) }
+	p.action = model.ActionPause
+	dress(tr, p.pause, p.action)
+	p.pause.OnTapped = func() { do.act(p.action, p.pause) }
 	p.askAgain.OnTapped = func() { p.tapAskAgain(do.askAgain) }
-	p.request = fact("Request", p.id(v.requestID, do.copy), nil)
-	p.worker = fact("Worker", p.id(v.workerID, do.copy), nil)
+	p.request = fact(tr.T("Request"), p.id(v.requestID, do.copy), nil)
+	p.worker = fact(tr.T("Worker"), p.id(v.workerID, do.copy), nil)
 	p.waiting.SizeName = theme.SizeNameHeadingText
 	p.waiting.TextStyle.Bold = true
 	muted(p.gpuNote)
@@ -88,26 +93,26 @@ func newStatusPage(v *values, th *Theme, do statusActions) *statusPage {
 	p.wireThreshold(do.setThreshold)
 
 	mark := container.New(sized{w: 20, h: 20}, p.mark)
-	computer := card("This computer", container.NewBorder(nil,
+	computer := card(tr.T("This computer"), container.NewBorder(nil,
 		pad(8, 0, labelInset, 0, row(8, normal(p.pause, th))), nil, nil,
 		stack(0,
 			container.NewBorder(nil, nil, pad(0, 0, labelInset, 4, container.NewCenter(mark)), nil, p.word),
 			prose(v.sentence),
-			fact("Can serve", prose(v.serves), nil))))
-	studio := card("Studio", stack(0,
+			fact(tr.T("Can serve"), prose(v.serves), nil))))
+	studio := card(tr.T("Studio"), stack(0,
 		prose(v.studio),
-		fact("Registration", p.registration, nil),
+		fact(tr.T("Registration"), p.registration, nil),
 		p.request, p.worker,
-		fact("Connection", prose(v.connection), nil),
-		fact("Heartbeat", p.heartbeat, nil),
+		fact(tr.T("Connection"), prose(v.connection), nil),
+		fact(tr.T("Heartbeat"), p.heartbeat, nil),
 		pad(4, 0, labelInset, 0, container.NewBorder(nil, nil, normal(p.askAgain, th), nil, centred(p.askError)))))
 	limit := container.NewBorder(nil, nil, row(6,
-		centred(muted(widget.NewLabel("Largest job"))),
+		centred(muted(widget.NewLabel(tr.T("Largest job")))),
 		container.New(sized{w: 84}, normal(p.threshold, th)),
 		centred(widget.NewLabel("GB")),
 		normal(p.save, th)), nil, centred(p.saved))
-	graphics := card("Graphics card", stack(8, p.gpus, p.gpuNote, limit))
-	outbox := card("Waiting to be delivered", stack(0, p.waiting, p.waitingNote))
+	graphics := card(tr.T("Graphics card"), stack(8, p.gpus, p.gpuNote, limit))
+	outbox := card(tr.T("Waiting to be delivered"), stack(0, p.waiting, p.waitingNote))
 	page := stack(margin,
 		container.New(shares{margin, []float32{1, 1}}, computer, studio),
 		container.New(shares{margin, []float32{3, 2}}, graphics, outbox))
@@ -117,7 +122,7 @@ func newStatusPage(v *values, th *Theme, do statusActions) *statusPage {
 
 // id is an id with a button that copies it.
 func (p *statusPage) id(data binding.String, copyText func(string)) fyne.CanvasObject {
-	b := widget.NewButtonWithIcon("Copy", theme.ContentCopyIcon(), func() {
+	b := widget.NewButtonWithIcon(p.tr.T("Copy"), theme.ContentCopyIcon(), func() {
 		if s, err := data.Get(); err == nil {
 			copyText(s)
 		}
@@ -160,7 +165,7 @@ func (p *statusPage) wireThreshold(set func(float64, func(error))) {
 		paint(p.saved, t)
 	}
 	p.threshold.OnChanged = func(s string) {
-		_, err := model.ParseThreshold(s)
+		_, err := model.ParseThreshold(p.tr, s)
 		switch {
 		case err != nil:
 			p.save.Disable()
@@ -174,7 +179,7 @@ func (p *statusPage) wireThreshold(set func(float64, func(error))) {
 		}
 	}
 	submit := func() {
-		gb, err := model.ParseThreshold(p.threshold.Text)
+		gb, err := model.ParseThreshold(p.tr, p.threshold.Text)
 		if err != nil || p.save.Disabled() {
 			return
 		}
@@ -187,7 +192,7 @@ func (p *statusPage) wireThreshold(set func(float64, func(error))) {
 			}
 			p.stored = model.Threshold(gb)
 			p.threshold.SetText(p.stored)
-			say("Saved", model.ToneGood)
+			say(p.tr.T("Saved"), model.ToneGood)
 		})
 	}
 	p.save.OnTapped = submit
@@ -202,11 +207,11 @@ func (p *statusPage) show(st model.Status, paused bool) {
 		p.mark.SetResource(markFor(st.State))
 		paint(p.word, st.State.Tone())
 	}
-	action := model.ActionPause
+	p.action = model.ActionPause
 	if paused {
-		action = model.ActionResume
+		p.action = model.ActionResume
 	}
-	dress(p.pause, action)
+	dress(p.tr, p.pause, p.action)
 	paint(p.registration, st.RegistrationTone)
 	paint(p.heartbeat, st.HeartbeatTone)
 	paint(p.waitingNote, st.WaitingTone)

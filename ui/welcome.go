@@ -8,6 +8,8 @@ import (
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
+
+	"studioworker/ui/words"
 )
 
 // welcomePage stands in place of the tabs until the person has chosen where the
@@ -20,10 +22,10 @@ type welcomePage struct {
 	tryNote, joinNote *widget.Label
 }
 
-func newWelcomePage(th *Theme, a actions, c Controls) *welcomePage {
+func newWelcomePage(tr *words.Printer, th *Theme, a actions, c Controls) *welcomePage {
 	p := &welcomePage{
-		try:      widget.NewButton("Try it here", nil),
-		join:     widget.NewButton("Join", nil),
+		try:      widget.NewButton(tr.T("Try it here"), nil),
+		join:     widget.NewButton(tr.T("Join"), nil),
 		address:  newEntry("studio.example.org"),
 		tryNote:  newErrorLabel(),
 		joinNote: newErrorLabel(),
@@ -32,7 +34,7 @@ func newWelcomePage(th *Theme, a actions, c Controls) *welcomePage {
 	p.joinNote.Truncation, p.joinNote.Wrapping = fyne.TextTruncateOff, fyne.TextWrapWord
 	p.try.Importance = widget.HighImportance
 	p.try.OnTapped = func() {
-		p.busy(p.tryNote, "Starting the private studio …")
+		p.busy(p.tryNote, tr.T("Starting the private studio …"))
 		a.start(c.TryHere, p.ended(p.tryNote))
 	}
 	submit := func() {
@@ -40,7 +42,7 @@ func newWelcomePage(th *Theme, a actions, c Controls) *welcomePage {
 		if address == "" || p.join.Disabled() {
 			return
 		}
-		p.busy(p.joinNote, "Asking the studio …")
+		p.busy(p.joinNote, tr.T("Asking the studio …"))
 		a.start(func(ctx context.Context) error { return c.Join(ctx, address) }, p.ended(p.joinNote))
 	}
 	p.join.OnTapped = submit
@@ -48,10 +50,10 @@ func newWelcomePage(th *Theme, a actions, c Controls) *welcomePage {
 	p.address.OnSubmitted = func(string) { submit() }
 	p.address.OnChanged = func(s string) { enable(p.join, strings.TrimSpace(s) != "") }
 
-	title := widget.NewLabelWithStyle("Welcome", fyne.TextAlignLeading, fyne.TextStyle{Bold: true})
+	title := widget.NewLabelWithStyle(tr.T("Welcome"), fyne.TextAlignLeading, fyne.TextStyle{Bold: true})
 	title.SizeName = theme.SizeNameHeadingText
-	intro := muted(widget.NewLabel("This program lends your computer to a studio, which sends it jobs: pictures, text, speech, video. " +
-		"Where should the jobs come from?"))
+	intro := muted(widget.NewLabel(tr.T("This program lends your computer to a studio, which sends it jobs: pictures, text, speech, video. " +
+		"Where should the jobs come from?")))
 	intro.Wrapping = fyne.TextWrapWord
 	say := func(s string) *widget.Label {
 		l := widget.NewLabel(s)
@@ -59,11 +61,11 @@ func newWelcomePage(th *Theme, a actions, c Controls) *welcomePage {
 		return l
 	}
 	const inset = labelInset
-	here := card("Try it on this computer", container.NewBorder(
-		say("Runs a private studio on this computer. Type a sentence, get a sound or a picture. Nothing leaves the computer."),
+	here := card(tr.T("Try it on this computer"), container.NewBorder(
+		say(tr.T("Runs a private studio on this computer. Type a sentence, get a sound or a picture. Nothing leaves the computer.")),
 		pad(12, 0, inset, 0, stack(8, row(8, normal(p.try, th)), p.tryNote)), nil, nil))
-	join := card("Join a studio", container.NewBorder(
-		say("Lends this computer to a studio that you know. Its operator approves the computer once."),
+	join := card(tr.T("Join a studio"), container.NewBorder(
+		say(tr.T("Lends this computer to a studio that you know. Its operator approves the computer once.")),
 		pad(12, 0, inset, 0, stack(8,
 			container.NewBorder(nil, nil, nil, pad(0, 0, 8, 0, normal(p.join, th)), normal(p.address, th)), p.joinNote)), nil, nil))
 	page := stack(margin, title, intro, container.New(shares{margin, []float32{1, 1}}, here, join))

@@ -10,10 +10,12 @@ import (
 	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/dialog"
 	"fyne.io/fyne/v2/driver/desktop"
+	"fyne.io/fyne/v2/lang"
 	"fyne.io/fyne/v2/widget"
 	"golang.org/x/sync/errgroup"
 
 	"studioworker/ui/model"
+	"studioworker/ui/words"
 	"studioworker/worker/observe"
 )
 
@@ -39,7 +41,14 @@ type Window struct {
 	feed    *feed
 	actions actions
 	loader  *loader
-	values  *values
+	onState func(model.State, bool, *words.Printer)
+	state   model.State // as onState was last told
+	paused  bool
+	theme   *Theme
+
+	// Built anew when the language changes.
+	words  *words.Printer
+	values *values
 
 	header  *header
 	tabs    *container.AppTabs
@@ -53,10 +62,11 @@ type Window struct {
 	closing dialog.Dialog
 }
 
-// New builds the window and starts nothing. onState is told the state, and
-// whether the person has paused, on the UI goroutine whenever that changes, also
-// while the window is hidden; the tray lives on it.
-func New(a fyne.App, cfg Config, onState func(s model.State, paused bool)) (*Window, error) {
+// New builds the window and starts nothing. onState is told the state, whether
+// the person has paused, and the words to say it with, on the UI goroutine
+// whenever one of them changes, also while the window is hidden; the tray lives
+// on it.
+func New(a fyne.App, cfg Config, onState func(s model.State, paused bool, tr *words.Printer)) (*Window, error) {
 	if cfg.Observers == nil || cfg.Controls == nil || cfg.Log == nil || onState == nil {
 		return nil, errors.New("build window: observers, controls, a logger and a listener are needed")
 	}
@@ -71,42 +81,75 @@ func New(a fyne.App, cfg Config, onState func(s model.State, paused bool)) (*Win
 		feed:    newFeed(cfg.Observers),
 		actions: make(actions, actionRoom),
 		loader:  newLoader(),
-		values:  newValues(),
+		onState: onState,
+		theme:   NewTheme(),
+		words:   systemWords(),
 	}
 	w.feed.refresh = func(ctx context.Context, p parts) { onUI(ctx, func() { w.refresh(p) }) }
-	w.feed.state = func(ctx context.Context, s model.State, paused bool) { onUI(ctx, func() { onState(s, paused) }) }
-
-	th := NewTheme()
-	w.header = newHeader(w.values, th, w.act)
-	w.status = newStatusPage(w.values, th, statusActions{
-		act:          w.act,
-		askAgain:     func(done func(error)) { w.actions.start(w.ctl.ResetRegistration, done) },
-		setThreshold: setThreshold(w.actions, w.ctl),
-		copy:         w.copyText,
-	})
-	w.jobs = newJobsPage(w.values, th, w.loader, w.actions, w.ctl, w.copyText)
-	w.logs = newLogsPage(th, w.obs.Logs, w.copyText)
-	w.welcome = newWelcomePage(th, w.actions, w.ctl)
-	w.tabs = container.NewAppTabs(
-		container.NewTabItem("Status", w.status.root),
-		container.NewTabItem("Jobs", w.jobs.root),
-		container.NewTabItem("Logs", w.logs.root))
-	frame := container.NewBorder(w.header.root, newStatusBar(w.values, th), nil, nil,
-		container.New(sized{w: minWidth, h: minHeight - headerHeight - barHeight - menuHeight - 2*borderGap}, w.tabs, w.welcome.root))
+	w.feed.state = func(ctx context.Context, s model.State, paused bool) { onUI(ctx, func() { w.tell(s, paused) }) }
 	w.win.SetPadded(false)
-	w.win.SetContent(frame)
-	w.win.SetMainMenu(w.menu())
 	w.win.SetCloseIntercept(w.askClose)
 
 	was, err := recall(w.path)
 	if err != nil {
 		w.log.Warn("window state is unusable, starting afresh", slog.Any("error", err))
 	}
+	w.build()
 	w.win.Resize(fyne.NewSize(was.Width, was.Height))
 	w.tabs.SelectIndex(was.Page)
-	w.tabs.OnSelected = func(*container.TabItem) { w.look() }
-	w.refresh(partValues | partJobs) // the first frame is already true
 	return w, nil
+}
+
+// systemWords speaks the desktop's language.
+func systemWords() *words.Printer { return words.New(lang.SystemLocale().LanguageString()) }
+
+// Words gives the words in use. They change with the language; then onState is
+// told anew.
+func (w *Window) Words() *words.Printer { return w.words }
+
+// speak changes the language of everything that is in sight.
+func (w *Window) speak(tr *words.Printer) {
+	if tr.Language() == w.words.Language() {
+		return
+	}
+	page := w.tabs.SelectedIndex()
+	w.words = tr
+	w.build()
+	w.tabs.SelectIndex(page)
+	if w.state != "" { // else it was never told
+		w.tell(w.state, w.paused)
+	}
+}
+
+func (w *Window) tell(s model.State, paused bool) {
+	w.state, w.paused = s, paused
+	w.onState(s, paused, w.words)
+}
+
+// build makes everything that is in the window, in the language in use.
+func (w *Window) build() {
+	tr, th := w.words, w.theme
+	w.values = newValues()
+	w.header = newHeader(tr, w.values, th, w.act)
+	w.status = newStatusPage(tr, w.values, th, statusActions{
+		act:          w.act,
+		askAgain:     func(done func(error)) { w.actions.start(w.ctl.ResetRegistration, done) },
+		setThreshold: setThreshold(w.actions, w.ctl),
+		copy:         w.copyText,
+	})
+	w.jobs = newJobsPage(tr, w.values, th, w.loader, w.actions, w.ctl, w.copyText)
+	w.logs = newLogsPage(tr, th, w.obs.Logs, w.copyText)
+	w.welcome = newWelcomePage(tr, th, w.actions, w.ctl)
+	w.tabs = container.NewAppTabs(
+		container.NewTabItem(tr.T("Status"), w.status.root),
+		container.NewTabItem(tr.T("Jobs"), w.jobs.root),
+		container.NewTabItem(tr.T("Logs"), w.logs.root))
+	frame := container.NewBorder(w.header.root, newStatusBar(w.values, th), nil, nil,
+		container.New(sized{w: minWidth, h: minHeight - headerHeight - barHeight - menuHeight - 2*borderGap}, w.tabs, w.welcome.root))
+	w.win.SetContent(frame)
+	w.win.SetMainMenu(w.menu())
+	w.tabs.OnSelected = func(*container.TabItem) { w.look() }
+	w.refresh(partValues | partJobs | partLogs) // the first frame is already true
 }
 
 // What Fyne takes of the window's height: its menu bar, and what it puts between
@@ -124,23 +167,24 @@ func (w *Window) menu() *fyne.MainMenu {
 		i.Shortcut = &desktop.CustomShortcut{KeyName: key, Modifier: fyne.KeyModifierShortcutDefault}
 		return i
 	}
-	quit := item("Quit", fyne.KeyQ, w.ctl.Quit)
+	tr := w.words
+	quit := item(tr.T("Quit"), fyne.KeyQ, w.ctl.Quit)
 	quit.IsQuit = true
 	return fyne.NewMainMenu(
-		fyne.NewMenu("Worker",
-			item("Pause or resume", fyne.KeyP, w.togglePause),
-			fyne.NewMenuItem(model.PauseHour.Label(), func() { pause(w.ctl, model.PauseHour) }),
-			fyne.NewMenuItem(model.PauseTomorrow.Label(), func() { pause(w.ctl, model.PauseTomorrow) }),
+		fyne.NewMenu(tr.T("Worker"),
+			item(tr.T("Pause or resume"), fyne.KeyP, w.togglePause),
+			fyne.NewMenuItem(model.PauseHour.Label(tr), func() { pause(w.ctl, model.PauseHour) }),
+			fyne.NewMenuItem(model.PauseTomorrow.Label(tr), func() { pause(w.ctl, model.PauseTomorrow) }),
 			fyne.NewMenuItemSeparator(),
-			item("New job", fyne.KeyN, w.newJob),
+			item(tr.T("New job"), fyne.KeyN, w.newJob),
 			fyne.NewMenuItemSeparator(),
 			quit),
-		fyne.NewMenu("View",
-			item("Status", fyne.Key1, func() { w.tabs.SelectIndex(pageStatus) }),
-			item("Jobs", fyne.Key2, func() { w.tabs.SelectIndex(pageJobs) }),
-			item("Logs", fyne.Key3, func() { w.tabs.SelectIndex(pageLogs) }),
+		fyne.NewMenu(tr.T("View"),
+			item(tr.T("Status"), fyne.Key1, func() { w.tabs.SelectIndex(pageStatus) }),
+			item(tr.T("Jobs"), fyne.Key2, func() { w.tabs.SelectIndex(pageJobs) }),
+			item(tr.T("Logs"), fyne.Key3, func() { w.tabs.SelectIndex(pageLogs) }),
 			fyne.NewMenuItemSeparator(),
-			item("Find in logs", fyne.KeyF, w.find)))
+			item(tr.T("Find in logs"), fyne.KeyF, w.find)))
 }
 
 // Run keeps the window true to the slots until ctx ends; then it waits for what
@@ -229,7 +273,7 @@ func (w *Window) refresh(p parts) {
 	now := time.Now()
 	if p&(partValues|partClock) != 0 {
 		s := model.Take(w.obs)
-		st, running := model.NewStatus(s, now), model.NewRunning(s, now)
+		st, running := model.NewStatus(w.words, s, now), model.NewRunning(w.words, s, now)
 		w.values.set(st, running)
 		w.header.show(st.Header)
 		w.status.show(st, s.Paused())
@@ -253,7 +297,7 @@ func (w *Window) refresh(p parts) {
 func (w *Window) act(a model.Action, button *widget.Button) {
 	switch a {
 	case model.ActionPause:
-		askPause(button, w.win.Canvas(), w.ctl)
+		askPause(w.words, button, w.win.Canvas(), w.ctl)
 	case model.ActionResume:
 		w.ctl.Resume()
 	case model.ActionAskAgain:
@@ -289,21 +333,22 @@ func (w *Window) askClose() {
 	if w.closing != nil { // asked already
 		return
 	}
-	words := widget.NewLabel("There is no tray here to keep the program in.\n\n" +
+	tr := w.words
+	text := widget.NewLabel(tr.T("There is no tray here to keep the program in.\n\n" +
 		"Keep running: the window closes and jobs go on.\nStart the program again to see the window.\n\n" +
-		"Quit: the program stops.")
-	d := dialog.NewCustomWithoutButtons("Close Studio Worker?", words, w.win)
+		"Quit: the program stops."))
+	d := dialog.NewCustomWithoutButtons(tr.T("Close Studio Worker?"), text, w.win)
 	answer := func(then func()) func() {
 		return func() {
 			d.Hide()
 			then()
 		}
 	}
-	stop := widget.NewButton("Quit", answer(w.ctl.Quit))
+	stop := widget.NewButton(tr.T("Quit"), answer(w.ctl.Quit))
 	stop.Importance = widget.DangerImportance
-	keep := widget.NewButton("Keep running", answer(w.Hide))
+	keep := widget.NewButton(tr.T("Keep running"), answer(w.Hide))
 	keep.Importance = widget.HighImportance
-	d.SetButtons([]fyne.CanvasObject{widget.NewButton("Cancel", d.Hide), stop, keep})
+	d.SetButtons([]fyne.CanvasObject{widget.NewButton(tr.T("Cancel"), d.Hide), stop, keep})
 	d.SetOnClosed(func() { w.closing = nil })
 	w.closing = d
 	d.Show()

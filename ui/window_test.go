@@ -19,6 +19,7 @@ import (
 	"fyne.io/fyne/v2/widget"
 
 	"studioworker/ui/model"
+	"studioworker/ui/words"
 	"studioworker/worker/observe"
 )
 
@@ -31,7 +32,7 @@ func TestRunFollowsTheSlots(t *testing.T) {
 		wish := make(chan struct{})
 		var states []model.State
 		w, err := New(a, Config{Observers: o, Controls: &fakeControls{obs: o}, Log: slog.New(slog.DiscardHandler), Show: wish},
-			func(s model.State, _ bool) { states = append(states, s) })
+			func(s model.State, _ bool, _ *words.Printer) { states = append(states, s) })
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +97,7 @@ func TestADamagedStateFileIsNoTrouble(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := observe.New()
-	w, err := New(a, Config{Observers: o, Controls: &fakeControls{obs: o}, Log: slog.New(slog.DiscardHandler), StatePath: path}, func(model.State, bool) {})
+	w, err := New(a, Config{Observers: o, Controls: &fakeControls{obs: o}, Log: slog.New(slog.DiscardHandler), StatePath: path}, func(model.State, bool, *words.Printer) {})
 	if err != nil || w.tabs.SelectedIndex() != pageStatus {
 		t.Errorf("got %v", err)
 	}

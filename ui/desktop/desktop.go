@@ -17,6 +17,7 @@ import (
 	"studioworker/assets"
 	"studioworker/ui"
 	"studioworker/ui/model"
+	"studioworker/ui/words"
 )
 
 // endTime is how long Run waits, once the window is gone, for what the window
@@ -55,16 +56,16 @@ func Run(ctx context.Context, cfg ui.Config) error {
 		cfg.Log.Info("no tray here", slog.Any("error", err))
 	}
 	var icon *tray
-	w, err := ui.New(a, cfg, func(s model.State, paused bool) {
+	w, err := ui.New(a, cfg, func(s model.State, paused bool, tr *words.Printer) {
 		if icon != nil {
-			icon.show(s, paused)
+			icon.show(s, paused, tr)
 		}
 	})
 	if err != nil {
 		return errors.Join(err, host.close())
 	}
 	if host.usable() {
-		icon = newTray(a, cfg.Controls, w.Show)
+		icon = newTray(a, cfg.Controls, w.Words(), w.Show)
 	}
 
 	var g errgroup.Group

@@ -10,70 +10,75 @@ import (
 	"studioworker/assets"
 	"studioworker/ui"
 	"studioworker/ui/model"
+	"studioworker/ui/words"
 )
 
 // tray is the icon with its menu. Its methods belong to the UI goroutine.
 type tray struct {
 	app    desktop.App
 	menu   *fyne.Menu
-	pause  *fyne.MenuItem
-	pauses *fyne.Menu // below pause, while the worker is not paused
-	resume func()
-
+	ctl    ui.Controls
+	open   func()
+	words  *words.Printer
 	state  model.State
 	paused bool
 }
 
 // newTray puts up icon and menu, before the application runs. open shows the
 // window. Nil when this build of Fyne has no tray.
-func newTray(a fyne.App, c ui.Controls, open func()) *tray {
+func newTray(a fyne.App, c ui.Controls, tr *words.Printer, open func()) *tray {
 	d, ok := a.(desktop.App)
 	if !ok {
 		return nil
 	}
-	t := &tray{app: d, pauses: ui.PauseMenu(c), resume: c.Resume}
-	t.pause = fyne.NewMenuItem("Pause", nil)
-	t.pause.ChildMenu = t.pauses
-	quit := fyne.NewMenuItem("Quit", c.Quit)
-	quit.IsQuit = true // else Fyne adds a Quit of its own
-	t.menu = fyne.NewMenu(ui.AppName, fyne.NewMenuItem("Open", open), t.pause, fyne.NewMenuItemSeparator(), quit)
+	t := &tray{app: d, menu: fyne.NewMenu(ui.AppName), ctl: c, open: open, words: tr}
+	t.fill()
 	d.SetSystemTrayIcon(trayIcon(model.StateDisconnected))
 	d.SetSystemTrayMenu(t.menu)
 	systray.SetOnTapped(func() { fyne.Do(open) }) // it calls from a goroutine of its own
 	return t
 }
 
+// fill makes the menu's entries.
+func (t *tray) fill() {
+	pause := fyne.NewMenuItem(model.ActionPause.Label(t.words), nil)
+	pause.ChildMenu = ui.PauseMenu(t.words, t.ctl)
+	if t.paused {
+		pause = fyne.NewMenuItem(model.ActionResume.Label(t.words), t.ctl.Resume)
+	}
+	quit := fyne.NewMenuItem(t.words.T("Quit"), t.ctl.Quit)
+	quit.IsQuit = true // else Fyne adds a Quit of its own
+	t.menu.Items = []*fyne.MenuItem{fyne.NewMenuItem(t.words.T("Open"), t.open), pause, fyne.NewMenuItemSeparator(), quit}
+}
+
 // show changes what differs. The menu gets new ids each time it is refreshed, so
 // it is left alone otherwise: one that is open would go stale.
-func (t *tray) show(s model.State, paused bool) {
-	if s != t.state {
+func (t *tray) show(s model.State, paused bool, tr *words.Printer) {
+	if s != t.state || tr != t.words {
 		t.state = s
 		t.app.SetSystemTrayIcon(trayIcon(s))
-		systray.SetTooltip(ui.AppName + ": " + tooltip(s))
+		systray.SetTooltip(ui.AppName + ": " + tooltip(tr, s))
 	}
-	if paused != t.paused {
-		t.paused = paused
-		t.pause.Label, t.pause.Action, t.pause.ChildMenu = "Pause", nil, t.pauses
-		if paused {
-			t.pause.Label, t.pause.Action, t.pause.ChildMenu = "Resume", t.resume, nil
-		}
+	if paused != t.paused || tr != t.words {
+		t.paused, t.words = paused, tr
+		t.fill()
 		t.menu.Refresh()
 	}
 }
 
-func tooltip(s model.State) string {
+func tooltip(tr *words.Printer, s model.State) string {
 	switch s {
 	case model.StateIdle:
-		return "ready for jobs"
+		return tr.T("ready for jobs")
 	case model.StateBusy:
-		return "working"
+		return tr.T("working")
 	case model.StatePaused:
-		return "paused"
+		return tr.T("paused")
 	case model.StateAttention:
-		return "needs you"
+		return tr.T("needs you")
 	case model.StateDisconnected:
 	}
-	return "not connected"
+	return tr.T("not connected")
 }
 
 // trayIcon is a PNG: on Linux and Windows nothing else works everywhere.

@@ -1,6 +1,7 @@
 // Package model turns snapshots of the worker into the words, numbers and tones
 // that the window shows. Everything here is a pure function of what it is given
-// and of the time now; nothing blocks and nothing is kept. It knows no toolkit:
+// and of the time now, worded by the printer that comes first; nothing blocks and
+// nothing is kept. It knows no toolkit:
 // package ui copies its fields into widgets.
 package model
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"studioworker/ui/words"
 	"studioworker/worker/observe"
 )
 
@@ -15,10 +16,24 @@ type Action string
 // The actions. ActionNone shows no button.
 const (
 	ActionNone     Action = ""
-	ActionPause    Action = "Pause"
-	ActionResume   Action = "Resume"
-	ActionAskAgain Action = "Ask again"
+	ActionPause    Action = "pause"
+	ActionResume   Action = "resume"
+	ActionAskAgain Action = "ask_again"
 )
+
+// Label is what the action's button says.
+func (a Action) Label(p *words.Printer) string {
+	switch a {
+	case ActionPause:
+		return p.T("Pause")
+	case ActionResume:
+		return p.T("Resume")
+	case ActionAskAgain:
+		return p.T("Ask again")
+	case ActionNone:
+	}
+	return ""
+}
 
 // Header is the line that stands on every page.
 type Header struct {
@@ -31,65 +46,65 @@ type Header struct {
 // Head answers in one line: is it working, is it in my way, is anything wrong.
 // What a person has to mend comes first, then the running job, then what keeps
 // jobs out, then the connection.
-func Head(s Snapshot, now time.Time) Header {
+func Head(p *words.Printer, s Snapshot, now time.Time) Header {
 	if s.Settings.StudioURL == "" {
-		return Header{StateAttention, "Not set up", "Choose where the jobs come from", ActionNone}
+		return Header{StateAttention, p.T("Not set up"), p.T("Choose where the jobs come from"), ActionNone}
 	}
 	if s.Stopping() {
 		if s.Job.ID != "" {
-			return Header{StateBusy, "Stopping", "Giving the running job a moment to finish", ActionNone}
+			return Header{StateBusy, p.T("Stopping"), p.T("Giving the running job a moment to finish"), ActionNone}
 		}
-		return Header{StatePaused, "Stopping", available(s, now), ActionNone}
+		return Header{StatePaused, p.T("Stopping"), available(p, s, now), ActionNone}
 	}
-	if h, ok := trouble(s); ok {
+	if h, ok := trouble(p, s); ok {
 		return h
 	}
 	if s.Job.ID != "" {
-		return working(s, now)
+		return working(p, s, now)
 	}
 	switch s.Availability.Block {
 	case observe.BlockNone:
-		return waiting(s, now)
+		return waiting(p, s, now)
 	case observe.BlockPaused:
-		return Header{StatePaused, "Paused", available(s, now), ActionResume}
+		return Header{StatePaused, p.T("Paused"), available(p, s, now), ActionResume}
 	case observe.BlockDiskFull:
-		return Header{StateAttention, "Disk full", available(s, now), ActionPause}
+		return Header{StateAttention, p.T("Disk full"), available(p, s, now), ActionPause}
 	case observe.BlockStopping, observe.BlockHours, observe.BlockBattery, observe.BlockUserActive:
 	}
 	// It ends by itself. A person can still ask for more peace than that.
-	return Header{StatePaused, "Paused", available(s, now), ActionPause}
+	return Header{StatePaused, p.T("Paused"), available(p, s, now), ActionPause}
 }
 
 // available is the sentence that says whether jobs are taken, as one line.
-func available(s Snapshot, now time.Time) string {
-	return oneLine(observe.Sentence(s.Availability, now), 400)
+func available(p *words.Printer, s Snapshot, now time.Time) string {
+	return oneLine(Sentence(p, s.Availability, now), 400)
 }
 
 // trouble answers for the states that end only when a person acts.
-func trouble(s Snapshot) (Header, bool) {
+func trouble(p *words.Printer, s Snapshot) (Header, bool) {
 	switch {
 	case s.Registration.State == observe.RegistrationRejected:
-		return Header{StateAttention, "Declined", because("The studio declined this computer", s.Registration.Reason), ActionAskAgain}, true
+		return Header{StateAttention, p.T("Declined"), because(p.T("The studio declined this computer"), s.Registration.Reason), ActionAskAgain}, true
 	case s.Session.State == observe.SessionAuthFailed:
-		return Header{StateAttention, "Signed out", because("The studio does not accept this computer any more", s.Session.Reason), ActionAskAgain}, true
+		return Header{StateAttention, p.T("Signed out"), because(p.T("The studio does not accept this computer any more"), s.Session.Reason), ActionAskAgain}, true
 	case s.Session.State == observe.SessionFatal:
-		return Header{StateAttention, "Cannot connect", because("This program and the studio do not fit together", s.Session.Reason), ActionNone}, true
+		return Header{StateAttention, p.T("Cannot connect"), because(p.T("This program and the studio do not fit together"), s.Session.Reason), ActionNone}, true
 	}
 	return Header{}, false
 }
 
-func working(s Snapshot, now time.Time) Header {
-	h := Header{StateBusy, "Working", "", ActionPause}
-	parts := []string{strings.ToLower(KindName(s.Job.Kind))}
+func working(p *words.Printer, s Snapshot, now time.Time) Header {
+	h := Header{StateBusy, p.T("Working"), "", ActionPause}
+	parts := []string{p.Inside(KindName(p, s.Job.Kind))}
 	if s.Job.Model != "" {
 		parts = append(parts, s.Job.Model)
 	}
-	if step := stepText(s.Job.Progress); step != "" {
+	if step := stepText(p, s.Job.Progress); step != "" {
 		parts = append(parts, step)
 	}
 	parts = append(parts, Elapsed(now.Sub(s.Job.Started)))
 	if s.Availability.Block != observe.BlockNone {
-		parts = append(parts, "no new jobs", lowerFirst(available(s, now)))
+		parts = append(parts, p.T("no new jobs"), p.Inside(available(p, s, now)))
 	}
 	if s.Paused() {
 		h.Action = ActionResume
@@ -99,36 +114,36 @@ func working(s Snapshot, now time.Time) Header {
 }
 
 // waiting answers for a computer that has nothing to do and nothing against it.
-func waiting(s Snapshot, now time.Time) Header {
+func waiting(p *words.Printer, s Snapshot, now time.Time) Header {
 	h := Header{State: StateDisconnected, Action: ActionPause}
 	switch s.Session.State {
 	case observe.SessionConnected:
-		return Header{StateIdle, "Idle", available(s, now), ActionPause}
+		return Header{StateIdle, p.T("Idle"), available(p, s, now), ActionPause}
 	case observe.SessionConnecting:
-		h.Word, h.Sentence = "Connecting", "Calling the studio"
+		h.Word, h.Sentence = p.T("Connecting"), p.T("Calling the studio")
 		return h
 	case observe.SessionReconnecting:
-		h.Word, h.Sentence = "Reconnecting", because(retry(s.Session, now), s.Session.Reason)
+		h.Word, h.Sentence = p.T("Reconnecting"), because(retry(p, s.Session, now), s.Session.Reason)
 		return h
 	case observe.SessionStopped:
-		h.Word, h.Sentence = "Stopped", "Not connected to the studio"
+		h.Word, h.Sentence = p.T("Stopped"), p.T("Not connected to the studio")
 		return h
 	case observe.SessionWaiting, observe.SessionAuthFailed, observe.SessionFatal:
 	}
 	if s.Registration.State == observe.RegistrationPending {
-		h.Word, h.Sentence = "Waiting", "Waiting for the studio's approval"
+		h.Word, h.Sentence = p.T("Waiting"), p.T("Waiting for the studio's approval")
 		return h
 	}
-	h.Word, h.Sentence = "Starting", because("Asking the studio to let this computer in", s.Registration.Reason)
+	h.Word, h.Sentence = p.T("Starting"), because(p.T("Asking the studio to let this computer in"), s.Registration.Reason)
 	return h
 }
 
-func retry(s observe.Session, now time.Time) string {
+func retry(p *words.Printer, s observe.Session, now time.Time) string {
 	in := s.RetryAt.Sub(now)
 	if s.RetryAt.IsZero() || in < time.Second {
-		return "Trying again now"
+		return p.T("Trying again now")
 	}
-	return "Trying again in " + Span(in)
+	return p.T("Trying again in %s", Span(p, in))
 }
 
 func because(what, reason string) string {
@@ -139,20 +154,85 @@ func because(what, reason string) string {
 }
 
 // stepText is the progress in words; empty when nothing is known.
-func stepText(p observe.Progress) string {
-	if p.Total > 0 {
-		return fmt.Sprintf("step %d of %d", p.Step, p.Total)
+func stepText(p *words.Printer, g observe.Progress) string {
+	if g.Total > 0 {
+		return p.T("step %d of %d", g.Step, g.Total)
 	}
-	return oneLine(p.Text, 60)
+	return oneLine(g.Text, 60)
 }
 
 // studioName is what people call the studio: its host, or that it is here.
-func studioName(s observe.Settings) string {
+func studioName(p *words.Printer, s observe.Settings) string {
 	if s.PrivateStudio {
-		return "Private studio on this computer"
+		return p.T("Private studio on this computer")
 	}
 	if u, err := url.Parse(s.StudioURL); err == nil && u.Host != "" {
 		return u.Host
 	}
 	return s.StudioURL
+}
+
+// Sentence says in one line whether jobs are taken, else why not and, when it is
+// known, how that ends. In English it is [observe.Sentence].
+func Sentence(p *words.Printer, a observe.Availability, now time.Time) string {
+	switch a.Block {
+	case observe.BlockNone:
+		return p.T("Ready for jobs")
+	case observe.BlockStopping:
+		return p.T("Stopping: no new jobs")
+	case observe.BlockPaused:
+		if a.Until.IsZero() {
+			return p.T("Paused by you until you resume")
+		}
+		return p.T("Paused by you until %s", ahead(p, a.Until, now))
+	case observe.BlockDiskFull:
+		if a.Detail == "" {
+			return p.T("Disk almost full")
+		}
+		return p.T("Disk almost full: %s", roomDetail(p, a.Detail))
+	case observe.BlockHours:
+		if a.Until.IsZero() {
+			return p.T("Outside your hours")
+		}
+		return p.T("Outside your hours: next at %s", ahead(p, a.Until, now))
+	case observe.BlockBattery:
+		return p.T("On battery: waiting for mains power")
+	case observe.BlockUserActive:
+		switch a.Detail {
+		case "":
+			return p.T("Waiting: you are using this computer")
+		case "this computer does not tell whether you are using it":
+			return p.T("Waiting: this computer does not tell whether you are using it")
+		}
+		return p.T("Waiting: %s", a.Detail)
+	}
+	if a.Detail == "" {
+		return p.T("Takes no jobs")
+	}
+	return p.T("Takes no jobs: %s", a.Detail)
+}
+
+// roomDetail words the worker's detail about a full disk; one of another form
+// stays as it is.
+func roomDetail(p *words.Printer, detail string) string {
+	var free, needed float64
+	if n, err := fmt.Sscanf(detail, "%g GB free, %g GB needed", &free, &needed); err != nil || n != 2 {
+		return detail
+	}
+	return p.T("%v GB free, %v GB needed", free, needed)
+}
+
+// ahead names a moment to come as shortly as it is clear: the time of today, with
+// the day of the week in the six days after it, with the date otherwise.
+func ahead(p *words.Printer, t, now time.Time) string {
+	t = t.In(now.Location())
+	y, m, d := now.Date()
+	day := func(n int) time.Time { return time.Date(y, m, d+n, 0, 0, 0, 0, now.Location()) }
+	switch {
+	case !t.Before(day(0)) && t.Before(day(1)):
+		return p.Hour(t)
+	case !t.Before(day(0)) && t.Before(day(7)):
+		return p.Weekday(t.Weekday()) + " " + p.Hour(t)
+	}
+	return p.Weekday(t.Weekday()) + " " + p.Date(t, t.Year() != y) + " " + p.Hour(t)
 }

@@ -6,55 +6,56 @@ import (
 	"strings"
 	"time"
 
+	"studioworker/ui/words"
 	"studioworker/worker/observe"
 )
 
 // KindName is what people call a task kind. A kind this program does not know
 // keeps its wire name.
-func KindName(kind string) string {
+func KindName(p *words.Printer, kind string) string {
 	switch kind {
 	case "image":
-		return "Image"
+		return p.T("Image")
 	case "llm":
-		return "Text"
+		return p.T("Text")
 	case "audio_stt":
-		return "Speech to text"
+		return p.T("Speech to text")
 	case "audio_tts":
-		return "Speech"
+		return p.T("Speech")
 	case "video":
-		return "Video"
+		return p.T("Video")
 	}
 	return oneLine(kind, 30)
 }
 
 // KindHint says what to write into the form for a task kind.
-func KindHint(kind string) string {
+func KindHint(p *words.Printer, kind string) string {
 	switch kind {
 	case "image":
-		return "Describe the picture"
+		return p.T("Describe the picture")
 	case "llm":
-		return "Ask or tell the model something"
+		return p.T("Ask or tell the model something")
 	case "audio_stt":
-		return "Web address of a sound file"
+		return p.T("Web address of a sound file")
 	case "audio_tts":
-		return "The sentence to speak"
+		return p.T("The sentence to speak")
 	case "video":
-		return "Describe the scene"
+		return p.T("Describe the scene")
 	}
-	return "What to do"
+	return p.T("What to do")
 }
 
 // openName is the label of the button that opens a result.
-func openName(kind string) string {
+func openName(p *words.Printer, kind string) string {
 	switch kind {
 	case "image":
-		return "Open picture"
+		return p.T("Open picture")
 	case "audio_tts":
-		return "Open sound"
+		return p.T("Open sound")
 	case "video":
-		return "Open video"
+		return p.T("Open video")
 	}
-	return "Open result"
+	return p.T("Open result")
 }
 
 // Running is the job in flight, for the slot that is always there.
@@ -70,27 +71,27 @@ type Running struct {
 }
 
 // NewRunning words the job in flight.
-func NewRunning(s Snapshot, now time.Time) Running {
+func NewRunning(p *words.Printer, s Snapshot, now time.Time) Running {
 	j := s.Job
 	if j.ID == "" {
-		r := Running{Title: "Nothing is running", Facts: "The next job shows here"}
+		r := Running{Title: p.T("Nothing is running"), Facts: p.T("The next job shows here")}
 		if s.Availability.Block != observe.BlockNone {
-			r.Facts = available(s, now)
+			r.Facts = available(p, s, now)
 		}
 		return r
 	}
 	r := Running{
 		Active:   true,
 		Kind:     j.Kind,
-		Title:    title(j.Preview, j.Kind),
-		Facts:    facts(KindName(j.Kind), j.Model),
+		Title:    title(p, j.Preview, j.Kind),
+		Facts:    facts(KindName(p, j.Kind), j.Model),
 		Elapsed:  Elapsed(now.Sub(j.Started)),
-		Progress: cmp.Or(stepText(j.Progress), "Working"),
+		Progress: cmp.Or(stepText(p, j.Progress), p.T("Working")),
 	}
-	if p := j.Progress; p.Total > 0 {
+	if g := j.Progress; g.Total > 0 {
 		r.Measured = true
-		r.Fraction = min(max(float64(p.Step)/float64(p.Total), 0), 1)
-		if text := oneLine(p.Text, 60); text != "" {
+		r.Fraction = min(max(float64(g.Step)/float64(g.Total), 0), 1)
+		if text := oneLine(g.Text, 60); text != "" {
 			r.Progress += " · " + text
 		}
 	}
@@ -109,15 +110,15 @@ type JobRow struct {
 
 // JobRows words the history, newest first. jobs come as the ring gives them,
 // oldest first.
-func JobRows(jobs []observe.RecentJob, now time.Time) []JobRow {
+func JobRows(p *words.Printer, jobs []observe.RecentJob, now time.Time) []JobRow {
 	rows := make([]JobRow, 0, len(jobs))
 	for _, j := range slices.Backward(jobs) {
-		word, tone := outcome(j.Outcome)
+		word, tone := outcome(p, j.Outcome)
 		rows = append(rows, JobRow{
 			ID:      j.ID,
 			Kind:    j.Kind,
-			Title:   title(j.Preview, j.Kind),
-			Facts:   facts(KindName(j.Kind), j.Model, ended(j, now), Took(j.Duration)),
+			Title:   title(p, j.Preview, j.Kind),
+			Facts:   facts(KindName(p, j.Kind), j.Model, ended(p, j, now), Took(p, j.Duration)),
 			Outcome: word,
 			Tone:    tone,
 		})
@@ -140,49 +141,49 @@ type JobDetail struct {
 }
 
 // NewJobDetail words one job.
-func NewJobDetail(j observe.RecentJob, now time.Time) JobDetail {
-	word, tone := outcome(j.Outcome)
+func NewJobDetail(p *words.Printer, j observe.RecentJob, now time.Time) JobDetail {
+	word, tone := outcome(p, j.Outcome)
 	d := JobDetail{
 		ID:      j.ID,
-		Title:   KindName(j.Kind) + " · " + lowerFirst(word),
+		Title:   KindName(p, j.Kind) + " · " + p.Inside(word),
 		Tone:    tone,
-		Facts:   facts(j.Model, ended(j, now), "took "+Took(j.Duration)),
+		Facts:   facts(j.Model, ended(p, j, now), p.T("took %s", Took(p, j.Duration))),
 		Prompt:  strings.TrimSpace(j.Preview),
 		Path:    j.ResultPath,
-		Open:    openName(j.Kind),
+		Open:    openName(p, j.Kind),
 		Picture: len(j.Thumbnail) > 0 || j.ResultPath != "" && isPicture(j.ResultExt),
 	}
 	switch j.Outcome {
 	case observe.OutcomeFailed:
-		d.Error = cmp.Or(oneLine(j.Error, 2000), "The engine gave no reason.")
-		d.Next = "The Logs page has this job's lines: search for its id."
+		d.Error = cmp.Or(oneLine(j.Error, 2000), p.T("The engine gave no reason."))
+		d.Next = p.T("The Logs page has this job's lines: search for its id.")
 	case observe.OutcomeKept:
-		d.Next = "Finished. The result is on this computer and is sent when the studio is back."
+		d.Next = p.T("Finished. The result is on this computer and is sent when the studio is back.")
 	case observe.OutcomeCompleted, observe.OutcomeCancelled:
 	}
 	return d
 }
 
-func outcome(o observe.Outcome) (string, Tone) {
+func outcome(p *words.Printer, o observe.Outcome) (string, Tone) {
 	switch o {
 	case observe.OutcomeCompleted:
-		return "Done", ToneGood
+		return p.T("Done"), ToneGood
 	case observe.OutcomeKept:
-		return "Waiting", ToneBusy
+		return p.T("Waiting"), ToneBusy
 	case observe.OutcomeFailed:
-		return "Failed", ToneBad
+		return p.T("Failed"), ToneBad
 	case observe.OutcomeCancelled:
-		return "Cancelled", ToneMuted
+		return p.T("Cancelled"), ToneMuted
 	}
-	return "Unknown", ToneMuted
+	return p.T("Unknown"), ToneMuted
 }
 
 // ended names when a job ended. A job without a start has no time.
-func ended(j observe.RecentJob, now time.Time) string {
+func ended(p *words.Printer, j observe.RecentJob, now time.Time) string {
 	if j.Started.IsZero() {
 		return ""
 	}
-	return Ago(j.Started.Add(j.Duration), now)
+	return Ago(p, j.Started.Add(j.Duration), now)
 }
 
 func isPicture(ext string) bool {
@@ -194,9 +195,9 @@ func isPicture(ext string) bool {
 }
 
 // title is the first line of a prompt; a job without one is named by its kind.
-func title(preview, kind string) string {
+func title(p *words.Printer, preview, kind string) string {
 	first, _, _ := strings.Cut(strings.TrimSpace(preview), "\n")
-	return cmp.Or(oneLine(first, 160), KindName(kind))
+	return cmp.Or(oneLine(first, 160), KindName(p, kind))
 }
 
 // facts joins what is known.

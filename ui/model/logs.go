@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"studioworker/ui/words"
 	"studioworker/worker/observe"
 )
 
@@ -15,12 +16,12 @@ type LogLevel struct {
 }
 
 // LogLevels lists the choices of the level filter, widest first.
-func LogLevels() []LogLevel {
+func LogLevels(p *words.Printer) []LogLevel {
 	return []LogLevel{
-		{"All levels", slog.LevelDebug},
-		{"Info and above", slog.LevelInfo},
-		{"Warnings and errors", slog.LevelWarn},
-		{"Errors", slog.LevelError},
+		{p.T("All levels"), slog.LevelDebug},
+		{p.T("Info and above"), slog.LevelInfo},
+		{p.T("Warnings and errors"), slog.LevelWarn},
+		{p.T("Errors"), slog.LevelError},
 	}
 }
 

@@ -7,8 +7,12 @@ import (
 	"testing"
 	"time"
 
+	"studioworker/ui/words"
 	"studioworker/worker/observe"
 )
+
+// en words the tests in English.
+var en = words.New(words.English)
 
 var now = time.Date(2026, time.March, 12, 14, 2, 30, 0, time.FixedZone("test", 3600))
 
@@ -29,7 +33,7 @@ func TestAgo(t *testing.T) {
 		{"another year", now.AddDate(-1, 0, 0), "12 Mar 2025 14:02"},
 		{"another zone", now.Add(-2 * time.Hour).UTC(), "12:02"},
 	} {
-		if got := Ago(tc.at, now); got != tc.want {
+		if got := Ago(en, tc.at, now); got != tc.want {
 			t.Errorf("%s: got %q, want %q", tc.name, got, tc.want)
 		}
 	}
@@ -37,26 +41,26 @@ func TestAgo(t *testing.T) {
 
 func TestDurationsAndSizes(t *testing.T) {
 	for _, tc := range []struct{ got, want string }{
-		{Span(-time.Second), "0 s"},
-		{Span(59 * time.Second), "59 s"},
-		{Span(3 * time.Hour), "3 h"},
-		{Span(25 * time.Hour), "1 day"},
-		{Span(49 * time.Hour), "2 days"},
+		{Span(en, -time.Second), "0 s"},
+		{Span(en, 59*time.Second), "59 s"},
+		{Span(en, 3*time.Hour), "3 h"},
+		{Span(en, 25*time.Hour), "1 day"},
+		{Span(en, 49*time.Hour), "2 days"},
 		{Elapsed(14 * time.Second), "0:14"},
 		{Elapsed(time.Hour + 2*time.Minute + 3*time.Second), "1:02:03"},
-		{Took(-time.Second), "under 0.1 s"},
-		{Took(399 * time.Millisecond), "0.3 s"},
-		{Took(9990 * time.Millisecond), "9.9 s"},
-		{Took(42 * time.Second), "42 s"},
-		{Took(125 * time.Second), "2 min 5 s"},
-		{Took(63 * time.Minute), "1 h 3 min"},
-		{Bytes(-1), "0 bytes"},
-		{Bytes(1), "1 byte"},
-		{Bytes(999), "999 bytes"},
-		{Bytes(3_200_000), "3.2 MB"},
-		{Bytes(14_000_000), "14 MB"},
-		{Bytes(999_999), "1.0 MB"},
-		{Bytes(5_000_000_000_000_000), "5000 TB"},
+		{Took(en, -time.Second), "under 0.1 s"},
+		{Took(en, 399*time.Millisecond), "0.3 s"},
+		{Took(en, 9990*time.Millisecond), "9.9 s"},
+		{Took(en, 42*time.Second), "42 s"},
+		{Took(en, 125*time.Second), "2 min 5 s"},
+		{Took(en, 63*time.Minute), "1 h 3 min"},
+		{Bytes(en, -1), "0 bytes"},
+		{Bytes(en, 1), "1 byte"},
+		{Bytes(en, 999), "999 bytes"},
+		{Bytes(en, 3_200_000), "3.2 MB"},
+		{Bytes(en, 14_000_000), "14 MB"},
+		{Bytes(en, 999_999), "1.0 MB"},
+		{Bytes(en, 5_000_000_000_000_000), "5,000 TB"},
 	} {
 		if tc.got != tc.want {
 			t.Errorf("got %q, want %q", tc.got, tc.want)
@@ -66,12 +70,12 @@ func TestDurationsAndSizes(t *testing.T) {
 
 func TestParseThreshold(t *testing.T) {
 	for text, want := range map[string]float64{"10": 10, " 10,5 ": 10.5, "8 GB": 8, "12.25gb": 12.25, "0": 0, "4096": 4096} {
-		if got, err := ParseThreshold(text); err != nil || got != want {
+		if got, err := ParseThreshold(en, text); err != nil || got != want {
 			t.Errorf("%q: got %v, %v, want %v", text, got, err, want)
 		}
 	}
 	for _, text := range []string{"", "GB", "ten", "-1", "NaN", "Inf", "1e9", "1,000.5", "4097"} {
-		if got, err := ParseThreshold(text); err == nil {
+		if got, err := ParseThreshold(en, text); err == nil {
 			t.Errorf("%q was taken as %v", text, got)
 		}
 	}
@@ -80,11 +84,11 @@ func TestParseThreshold(t *testing.T) {
 func FuzzParseThreshold(f *testing.F) {
 	f.Add("10,5 GB")
 	f.Fuzz(func(t *testing.T, text string) {
-		v, err := ParseThreshold(text)
+		v, err := ParseThreshold(en, text)
 		if err != nil {
 			return
 		}
-		if again, err := ParseThreshold(Threshold(v)); err != nil || again != v {
+		if again, err := ParseThreshold(en, Threshold(v)); err != nil || again != v {
 			t.Errorf("%q gave %v, which comes back as %v, %v", text, v, again, err)
 		}
 	})
@@ -193,7 +197,7 @@ func TestHead(t *testing.T) {
 		}), Header{StateDisconnected, "Reconnecting", "Trying again in 12 s: refused", ActionPause}},
 		{"stopped", with(func(s *Snapshot) { s.Session = observe.Session{State: observe.SessionStopped} }), Header{StateDisconnected, "Stopped", "Not connected to the studio", ActionPause}},
 	} {
-		if got := Head(tc.s, now); got != tc.want {
+		if got := Head(en, tc.s, now); got != tc.want {
 			t.Errorf("%s:\n got %+v\nwant %+v", tc.name, got, tc.want)
 		}
 	}
@@ -213,7 +217,7 @@ func TestEveryStateHasATone(t *testing.T) {
 }
 
 func TestStatus(t *testing.T) {
-	st := NewStatus(connected(), now)
+	st := NewStatus(en, connected(), now)
 	for _, tc := range []struct{ what, got, want string }{
 		{"serves", st.Serves, "image, speech"},
 		{"studio", st.Studio, "studio.example.org"},
@@ -242,7 +246,7 @@ func TestStatusOfTrouble(t *testing.T) {
 		Outbox:       observe.Outbox{Count: 2, Bytes: 14_000_000, Oldest: now.Add(-3 * time.Minute)},
 		GPUs:         observe.GPUs{At: now},
 	}
-	st := NewStatus(s, now)
+	st := NewStatus(en, s, now)
 	for _, tc := range []struct{ what, got, want string }{
 		{"serves", st.Serves, "No kind of job yet"},
 		{"studio", st.Studio, "Private studio on this computer"},
@@ -264,7 +268,7 @@ func TestStatusOfTrouble(t *testing.T) {
 		t.Errorf("tones = %v %v %v", st.HeartbeatTone, st.WaitingTone, st.RegistrationTone)
 	}
 	s.Outbox.LastError = "409"
-	if st = NewStatus(s, now); st.WaitingNote != "The last try did not work: 409" || st.WaitingTone != ToneBad {
+	if st = NewStatus(en, s, now); st.WaitingNote != "The last try did not work: 409" || st.WaitingTone != ToneBad {
 		t.Errorf("waiting = %q, %v", st.WaitingNote, st.WaitingTone)
 	}
 }
@@ -279,7 +283,7 @@ func TestWordsOfEachState(t *testing.T) {
 		{observe.Registration{State: observe.RegistrationPending}, "Waiting for approval"},
 		{observe.Registration{State: observe.RegistrationRejected, Reason: "no"}, "Declined: no"},
 	} {
-		if got, _ := registration(tc.r, now); got != tc.want {
+		if got, _ := registration(en, tc.r, now); got != tc.want {
 			t.Errorf("got %q, want %q", got, tc.want)
 		}
 	}
@@ -295,7 +299,7 @@ func TestWordsOfEachState(t *testing.T) {
 		{observe.Session{State: observe.SessionFatal, Reason: "4003"}, "Given up: 4003"},
 		{observe.Session{State: observe.SessionStopped}, "Stopped"},
 	} {
-		if got := connection(tc.s, now); got != tc.want {
+		if got := connection(en, tc.s, now); got != tc.want {
 			t.Errorf("got %q, want %q", got, tc.want)
 		}
 	}
@@ -307,7 +311,7 @@ func TestWordsOfEachState(t *testing.T) {
 		{observe.Heartbeat{At: now}, "just now"},
 		{observe.Heartbeat{At: now, RoundTrip: time.Microsecond}, "just now, under 1 ms"},
 	} {
-		if got, _ := heartbeat(tc.h, now); got != tc.want {
+		if got, _ := heartbeat(en, tc.h, now); got != tc.want {
 			t.Errorf("got %q, want %q", got, tc.want)
 		}
 	}
@@ -315,7 +319,7 @@ func TestWordsOfEachState(t *testing.T) {
 
 func TestGPUs(t *testing.T) {
 	const gb = 1 << 30
-	rows, note := gpus(observe.GPUs{At: now, List: []observe.GPU{
+	rows, note := gpus(en, observe.GPUs{At: now, List: []observe.GPU{
 		{Name: "RTX 4070", Total: 12 * gb, Free: 9 * gb},
 		{Name: "", Total: 8 * gb},
 		{Name: "odd", Total: 8 * gb, Free: 9 * gb},
@@ -333,33 +337,33 @@ func TestGPUs(t *testing.T) {
 }
 
 func TestRunning(t *testing.T) {
-	if got := NewRunning(connected(), now); got.Active || got.Title != "Nothing is running" {
+	if got := NewRunning(en, connected(), now); got.Active || got.Title != "Nothing is running" {
 		t.Errorf("idle: %+v", got)
 	}
-	if got := NewRunning(with(func(s *Snapshot) { s.Availability.Block = observe.BlockPaused }), now); got.Facts != "Paused by you until you resume" {
+	if got := NewRunning(en, with(func(s *Snapshot) { s.Availability.Block = observe.BlockPaused }), now); got.Facts != "Paused by you until you resume" {
 		t.Errorf("paused: %+v", got)
 	}
 	want := Running{
 		Active: true, Kind: "image", Title: "a lighthouse", Facts: "Image · sd-turbo", Progress: "step 12 of 20 · sampling",
 		Elapsed: "0:14", Fraction: 0.6, Measured: true,
 	}
-	got := NewRunning(with(func(s *Snapshot) { running(s); s.Job.Progress.Text = "sampling" }), now)
+	got := NewRunning(en, with(func(s *Snapshot) { running(s); s.Job.Progress.Text = "sampling" }), now)
 	if got != want {
 		t.Errorf("got %+v", got)
 	}
 	for _, p := range []observe.Progress{{Step: 30, Total: 20}, {Step: -1, Total: 20}} {
-		got := NewRunning(with(func(s *Snapshot) { running(s); s.Job.Progress = p }), now)
+		got := NewRunning(en, with(func(s *Snapshot) { running(s); s.Job.Progress = p }), now)
 		if got.Fraction < 0 || got.Fraction > 1 {
 			t.Errorf("%+v gave %v", p, got.Fraction)
 		}
 	}
-	if got := NewRunning(with(func(s *Snapshot) { running(s); s.Job.Progress = observe.Progress{} }), now); got.Measured || got.Progress != "Working" {
+	if got := NewRunning(en, with(func(s *Snapshot) { running(s); s.Job.Progress = observe.Progress{} }), now); got.Measured || got.Progress != "Working" {
 		t.Errorf("no progress: %+v", got)
 	}
 }
 
 func TestJobRowsAreNewestFirst(t *testing.T) {
-	rows := JobRows([]observe.RecentJob{
+	rows := JobRows(en, []observe.RecentJob{
 		{ID: "a", Kind: "image", Model: "sd", Preview: "\nfirst line\nsecond", Started: now.Add(-time.Minute), Duration: 50 * time.Second, Outcome: observe.OutcomeCompleted},
 		{ID: "b", Kind: "audio_tts", Outcome: observe.OutcomeFailed},
 		{ID: "c", Kind: "later", Outcome: observe.OutcomeKept},
@@ -379,21 +383,21 @@ func TestJobRowsAreNewestFirst(t *testing.T) {
 }
 
 func TestJobDetail(t *testing.T) {
-	d := NewJobDetail(observe.RecentJob{
+	d := NewJobDetail(en, observe.RecentJob{
 		ID: "a", Kind: "image", Model: "sd", Preview: "one\ntwo ", Started: now.Add(-2 * time.Hour), Duration: time.Second,
 		Outcome: observe.OutcomeCompleted, ResultPath: "/r/a.webp", ResultExt: "webp",
 	}, now)
 	if d.Title != "Image · done" || d.Facts != "sd · 12:02 · took 1.0 s" || d.Prompt != "one\ntwo" || !d.Picture || d.Open != "Open picture" || d.Error != "" {
 		t.Errorf("done: %+v", d)
 	}
-	d = NewJobDetail(observe.RecentJob{Kind: "audio_stt", Outcome: observe.OutcomeFailed}, now)
+	d = NewJobDetail(en, observe.RecentJob{Kind: "audio_stt", Outcome: observe.OutcomeFailed}, now)
 	if d.Error == "" || d.Next == "" || d.Picture || d.Open != "Open result" {
 		t.Errorf("failed: %+v", d)
 	}
-	if d = NewJobDetail(observe.RecentJob{Kind: "video", Outcome: observe.OutcomeKept, ResultPath: "x.mp4", ResultExt: "mp4"}, now); d.Next == "" || d.Picture || d.Open != "Open video" {
+	if d = NewJobDetail(en, observe.RecentJob{Kind: "video", Outcome: observe.OutcomeKept, ResultPath: "x.mp4", ResultExt: "mp4"}, now); d.Next == "" || d.Picture || d.Open != "Open video" {
 		t.Errorf("kept: %+v", d)
 	}
-	if d = NewJobDetail(observe.RecentJob{Kind: "audio_tts", Thumbnail: []byte{1}}, now); !d.Picture || d.Open != "Open sound" {
+	if d = NewJobDetail(en, observe.RecentJob{Kind: "audio_tts", Thumbnail: []byte{1}}, now); !d.Picture || d.Open != "Open sound" {
 		t.Errorf("thumbnail: %+v", d)
 	}
 }
@@ -401,10 +405,10 @@ func TestJobDetail(t *testing.T) {
 func TestKindHints(t *testing.T) {
 	seen := map[string]bool{}
 	for _, k := range []string{"image", "llm", "audio_stt", "audio_tts", "video", "other"} {
-		if seen[KindHint(k)] {
+		if seen[KindHint(en, k)] {
 			t.Errorf("%s has the hint of another kind", k)
 		}
-		seen[KindHint(k)] = true
+		seen[KindHint(en, k)] = true
 	}
 }
 
@@ -451,7 +455,7 @@ func TestLogRows(t *testing.T) {
 }
 
 func TestLogLevelsWiden(t *testing.T) {
-	levels := LogLevels()
+	levels := LogLevels(en)
 	if levels[0].Min != slog.LevelDebug || !slices.IsSortedFunc(levels, func(a, b LogLevel) int { return int(a.Min - b.Min) }) {
 		t.Errorf("got %v", levels)
 	}

@@ -1,15 +1,19 @@
 package model
 
-import "time"
+import (
+	"time"
 
-// Pause is one of the pauses that a person can choose, by its name in menus.
+	"studioworker/ui/words"
+)
+
+// Pause is one of the pauses that a person can choose.
 type Pause string
 
 // The pauses.
 const (
-	PauseOpen     Pause = "Until I resume"
-	PauseHour     Pause = "For 1 hour"
-	PauseTomorrow Pause = "Until tomorrow 08:00"
+	PauseOpen     Pause = "open"
+	PauseHour     Pause = "hour"
+	PauseTomorrow Pause = "tomorrow"
 )
 
 // Pauses lists the pauses in the order of menus.
@@ -17,8 +21,8 @@ func Pauses() []Pause { return []Pause{PauseOpen, PauseHour, PauseTomorrow} }
 
 // Until is when a pause that begins now ends by itself. It is zero for one that
 // lasts until the person resumes.
-func (p Pause) Until(now time.Time) time.Time {
-	switch p {
+func (c Pause) Until(now time.Time) time.Time {
+	switch c {
 	case PauseHour:
 		return now.Add(time.Hour)
 	case PauseTomorrow:
@@ -28,8 +32,29 @@ func (p Pause) Until(now time.Time) time.Time {
 	return time.Time{}
 }
 
+// Name names the pause in a menu of pauses.
+func (c Pause) Name(p *words.Printer) string {
+	switch c {
+	case PauseHour:
+		return p.T("For 1 hour")
+	case PauseTomorrow:
+		return p.T("Until tomorrow 08:00")
+	case PauseOpen:
+	}
+	return p.T("Until I resume")
+}
+
 // Label names the pause in a menu that is about other things as well.
-func (p Pause) Label() string { return "Pause " + lowerFirst(string(p)) }
+func (c Pause) Label(p *words.Printer) string {
+	switch c {
+	case PauseHour:
+		return p.T("Pause for 1 hour")
+	case PauseTomorrow:
+		return p.T("Pause until tomorrow 08:00")
+	case PauseOpen:
+	}
+	return p.T("Pause until I resume")
+}
 
 // morning is the hour at which a pause until tomorrow ends.
 const morning = 8

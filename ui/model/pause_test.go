@@ -88,17 +88,17 @@ func TestEveryBlock(t *testing.T) {
 				s.Availability = tc.a
 				s.Outbox = observe.Outbox{Count: 2} // waits quietly: the header is not about it
 			})
-			if got := Head(s, now); got != tc.want {
+			if got := Head(en, s, now); got != tc.want {
 				t.Errorf("header %+v, want %+v", got, tc.want)
 			}
-			if got := NewStatus(s, now).Header; got != tc.want {
+			if got := NewStatus(en, s, now).Header; got != tc.want {
 				t.Errorf("card %+v, want %+v", got, tc.want)
 			}
-			if got := NewRunning(s, now); got.Active || got.Facts != tc.slot {
+			if got := NewRunning(en, s, now); got.Active || got.Facts != tc.slot {
 				t.Errorf("slot %+v, want %q", got, tc.slot)
 			}
 			running(&s)
-			if got := Head(s, now); got.State != StateBusy || got.Sentence != tc.working || got.Action != tc.action {
+			if got := Head(en, s, now); got.State != StateBusy || got.Sentence != tc.working || got.Action != tc.action {
 				t.Errorf("working %+v, want %q and %q", got, tc.working, tc.action)
 			}
 		})
@@ -124,7 +124,7 @@ func TestPauses(t *testing.T) {
 	}
 	var labels []string
 	for _, p := range Pauses() {
-		labels = append(labels, p.Label())
+		labels = append(labels, p.Label(en))
 	}
 	want := [3]string{"Pause until I resume", "Pause for 1 hour", "Pause until tomorrow 08:00"}
 	if len(labels) != 3 || [3]string(labels) != want {

@@ -2,10 +2,10 @@ package model
 
 import (
 	"cmp"
-	"fmt"
 	"strings"
 	"time"
 
+	"studioworker/ui/words"
 	"studioworker/worker/observe"
 )
 
@@ -45,153 +45,146 @@ type GPU struct {
 }
 
 // NewStatus words a snapshot.
-func NewStatus(s Snapshot, now time.Time) Status {
+func NewStatus(p *words.Printer, s Snapshot, now time.Time) Status {
 	st := Status{
-		Header:    Head(s, now),
-		Studio:    studioName(s.Settings),
+		Header:    Head(p, s, now),
+		Studio:    studioName(p, s.Settings),
 		RequestID: s.Registration.RequestID,
 		WorkerID:  s.Registration.WorkerID,
 		Threshold: Threshold(s.Settings.VRAMThresholdGB),
-		Serves:    "No kind of job yet",
+		Serves:    p.T("No kind of job yet"),
 	}
 	if len(s.Settings.Serves) > 0 {
 		kinds := make([]string, 0, len(s.Settings.Serves))
 		for _, k := range s.Settings.Serves {
-			kinds = append(kinds, strings.ToLower(KindName(k)))
+			kinds = append(kinds, p.Inside(KindName(p, k)))
 		}
 		st.Serves = strings.Join(kinds, ", ")
 	}
 	if s.Settings.Version != "" {
 		st.Version = "v" + strings.TrimPrefix(s.Settings.Version, "v")
 	}
-	st.Registration, st.RegistrationTone = registration(s.Registration, now)
-	st.Connection = connection(s.Session, now)
-	st.Heartbeat, st.HeartbeatTone = heartbeat(s.Heartbeat, now)
-	st.GPUs, st.GPUNote = gpus(s.GPUs)
-	st.Waiting, st.WaitingNote, st.WaitingTone = outbox(s.Outbox, now)
-	st.Bar = bar(s, st)
+	st.Registration, st.RegistrationTone = registration(p, s.Registration, now)
+	st.Connection = connection(p, s.Session, now)
+	st.Heartbeat, st.HeartbeatTone = heartbeat(p, s.Heartbeat, now)
+	st.GPUs, st.GPUNote = gpus(p, s.GPUs)
+	st.Waiting, st.WaitingNote, st.WaitingTone = outbox(p, s.Outbox, now)
+	st.Bar = bar(p, s, st)
 	return st
 }
 
-func registration(r observe.Registration, now time.Time) (string, Tone) {
+func registration(p *words.Printer, r observe.Registration, now time.Time) (string, Tone) {
 	switch r.State {
 	case observe.RegistrationPending:
 		if r.Since.IsZero() {
-			return "Waiting for approval", ToneBusy
+			return p.T("Waiting for approval"), ToneBusy
 		}
-		return "Waiting for approval since " + Clock(r.Since, now), ToneBusy
+		return p.T("Waiting for approval since %s", Clock(p, r.Since, now)), ToneBusy
 	case observe.RegistrationApproved:
-		return "Approved", ToneText
+		return p.T("Approved"), ToneText
 	case observe.RegistrationRejected:
-		return because("Declined", r.Reason), ToneBad
+		return because(p.T("Declined"), r.Reason), ToneBad
 	case observe.RegistrationPristine:
 		if r.Reason != "" {
-			return because("Not asked yet, trying again", r.Reason), ToneBusy
+			return because(p.T("Not asked yet, trying again"), r.Reason), ToneBusy
 		}
 	}
-	return "Not asked yet", ToneMuted
+	return p.T("Not asked yet"), ToneMuted
 }
 
-func connection(s observe.Session, now time.Time) string {
+func connection(p *words.Printer, s observe.Session, now time.Time) string {
 	switch s.State {
 	case observe.SessionConnected:
 		if s.Since.IsZero() {
-			return "Connected"
+			return p.T("Connected")
 		}
-		return "Connected for " + Span(now.Sub(s.Since))
+		return p.T("Connected for %s", Span(p, now.Sub(s.Since)))
 	case observe.SessionConnecting:
-		return "Connecting"
+		return p.T("Connecting")
 	case observe.SessionReconnecting:
-		return fmt.Sprintf("%s, try %d", retry(s, now), s.Attempt+1)
+		return p.T("%s, try %d", retry(p, s, now), s.Attempt+1)
 	case observe.SessionAuthFailed:
-		return "Signed out by the studio"
+		return p.T("Signed out by the studio")
 	case observe.SessionFatal:
-		return because("Given up", s.Reason)
+		return because(p.T("Given up"), s.Reason)
 	case observe.SessionStopped:
-		return "Stopped"
+		return p.T("Stopped")
 	case observe.SessionWaiting:
 	}
-	return "Not connected"
+	return p.T("Not connected")
 }
 
-func heartbeat(h observe.Heartbeat, now time.Time) (string, Tone) {
+func heartbeat(p *words.Printer, h observe.Heartbeat, now time.Time) (string, Tone) {
 	switch {
 	case h.At.IsZero():
-		return "None yet", ToneMuted
+		return p.T("None yet"), ToneMuted
 	case h.Err != "":
-		return because("Failed "+Ago(h.At, now), h.Err), ToneBad
+		return because(p.T("Failed %s", Ago(p, h.At, now)), h.Err), ToneBad
 	case h.RoundTrip <= 0:
-		return Ago(h.At, now), ToneText
+		return Ago(p, h.At, now), ToneText
 	}
-	return Ago(h.At, now) + ", " + roundTrip(h.RoundTrip), ToneText
+	return Ago(p, h.At, now) + ", " + roundTrip(p, h.RoundTrip), ToneText
 }
 
-func roundTrip(d time.Duration) string {
+func roundTrip(p *words.Printer, d time.Duration) string {
 	if d < time.Millisecond {
-		return "under 1 ms"
+		return p.T("under 1 ms")
 	}
-	return fmt.Sprintf("%d ms", d.Milliseconds())
+	return p.T("%d ms", d.Milliseconds())
 }
 
-func gpus(g observe.GPUs) ([]GPU, string) {
+func gpus(p *words.Printer, g observe.GPUs) ([]GPU, string) {
 	if g.At.IsZero() {
-		return nil, "Looking for graphics cards"
+		return nil, p.T("Looking for graphics cards")
 	}
 	if len(g.List) == 0 {
-		return nil, "No graphics card found: jobs run on the processor"
+		return nil, p.T("No graphics card found: jobs run on the processor")
 	}
 	rows := make([]GPU, 0, len(g.List))
 	for _, c := range g.List {
-		row := GPU{Name: cmp.Or(oneLine(c.Name, 80), "Unknown card")}
+		row := GPU{Name: cmp.Or(oneLine(c.Name, 80), p.T("Unknown card"))}
 		switch {
 		case c.Total == 0:
-			row.Memory = "memory unknown"
+			row.Memory = p.T("memory unknown")
 		case c.Free == 0 || c.Free > c.Total:
-			row.Memory = gib(c.Total) + " GB, free memory unknown"
+			row.Memory = p.T("%s GB, free memory unknown", gib(p, c.Total))
 		default:
 			row.Known = true
 			row.Used = float64(c.Total-c.Free) / float64(c.Total)
-			row.Memory = fmt.Sprintf("%s of %s GB used", gib(c.Total-c.Free), gib(c.Total))
+			row.Memory = p.T("%s of %s GB used", gib(p, c.Total-c.Free), gib(p, c.Total))
 		}
 		rows = append(rows, row)
 	}
 	return rows, ""
 }
 
-func outbox(o observe.Outbox, now time.Time) (what, note string, tone Tone) {
+func outbox(p *words.Printer, o observe.Outbox, now time.Time) (what, note string, tone Tone) {
 	if o.Count == 0 {
-		return "Nothing", "Every result is with the studio", ToneMuted
+		return p.T("Nothing"), p.T("Every result is with the studio"), ToneMuted
 	}
-	what = fmt.Sprintf("%s (%s)", plural(o.Count, "result"), Bytes(o.Bytes))
-	note = "Sent when the studio is back"
+	what = p.T("%d results (%s)", o.Count, Bytes(p, o.Bytes))
+	note = p.T("Sent when the studio is back")
 	if !o.Oldest.IsZero() {
-		note += ". The oldest is from " + Ago(o.Oldest, now)
+		note += ". " + p.T("The oldest is from %s", Ago(p, o.Oldest, now))
 	}
 	if o.LastError != "" {
-		return what, because("The last try did not work", o.LastError), ToneBad
+		return what, because(p.T("The last try did not work"), o.LastError), ToneBad
 	}
 	return what, note, ToneBusy
 }
 
 // bar is the line at the foot of the window. It says little more than the host
 // while there is no connection: the header has the rest.
-func bar(s Snapshot, st Status) string {
+func bar(p *words.Printer, s Snapshot, st Status) string {
 	if s.Settings.StudioURL == "" {
-		return "No studio chosen"
+		return p.T("No studio chosen")
 	}
-	line := st.Studio + " · " + lowerFirst(st.Connection)
+	line := st.Studio + " · " + p.Inside(st.Connection)
 	if s.Session.State == observe.SessionConnected && s.Heartbeat.Err == "" && !s.Heartbeat.At.IsZero() {
-		line += " · heartbeat " + st.Heartbeat
+		line += " · " + p.T("heartbeat %s", st.Heartbeat)
 	}
 	if s.Outbox.Count > 0 {
-		line += " · results waiting: " + fmt.Sprint(s.Outbox.Count)
+		line += " · " + p.T("results waiting: %d", s.Outbox.Count)
 	}
 	return line
-}
-
-func lowerFirst(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToLower(s[:1]) + s[1:]
 }

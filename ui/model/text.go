@@ -1,54 +1,55 @@
 package model
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+
+	"studioworker/ui/words"
 )
 
 // Ago says how long before now t was: "2 s ago", "5 min ago", and from an hour
 // on the time of day. A time in the future counts as now.
-func Ago(t, now time.Time) string {
+func Ago(p *words.Printer, t, now time.Time) string {
 	switch d := now.Sub(t); {
 	case d < time.Second:
-		return "just now"
+		return p.T("just now")
 	case d < time.Hour:
-		return Span(d) + " ago"
+		return p.T("%s ago", Span(p, d))
 	}
-	return Clock(t, now)
+	return Clock(p, t, now)
 }
 
 // Clock names the moment t in the time zone of now: "14:02", "yesterday 14:02",
 // "12 Mar 14:02", and with the year when it is another one.
-func Clock(t, now time.Time) string {
+func Clock(p *words.Printer, t, now time.Time) string {
 	t = t.In(now.Location())
 	y, m, d := now.Date()
 	midnight := time.Date(y, m, d, 0, 0, 0, 0, now.Location())
 	switch {
 	case !t.Before(midnight):
-		return t.Format("15:04")
+		return p.Hour(t)
 	case !t.Before(midnight.AddDate(0, 0, -1)):
-		return t.Format("yesterday 15:04")
-	case t.Year() == y:
-		return t.Format("2 Jan 15:04")
+		return p.T("yesterday %s", p.Hour(t))
 	}
-	return t.Format("2 Jan 2006 15:04")
+	return p.Date(t, t.Year() != y) + " " + p.Hour(t)
 }
 
 // Span names a duration by its largest unit: "3 h". Below zero counts as zero.
-func Span(d time.Duration) string {
+func Span(p *words.Printer, d time.Duration) string {
 	switch d = max(d, 0); {
 	case d < time.Minute:
-		return fmt.Sprintf("%d s", d/time.Second)
+		return p.T("%d s", int(d/time.Second))
 	case d < time.Hour:
-		return fmt.Sprintf("%d min", d/time.Minute)
+		return p.T("%d min", int(d/time.Minute))
 	case d < 24*time.Hour:
-		return fmt.Sprintf("%d h", d/time.Hour)
+		return p.T("%d h", int(d/time.Hour))
 	}
-	return plural(int(d/(24*time.Hour)), "day")
+	return p.T("%d days", int(d/(24*time.Hour)))
 }
 
 // Elapsed is a running clock: "0:14", "1:02:03".
@@ -62,45 +63,38 @@ func Elapsed(d time.Duration) string {
 
 // Took says how long something lasted: "under 0.1 s", "0.4 s", "42 s",
 // "2 min 5 s", "1 h 3 min".
-func Took(d time.Duration) string {
+func Took(p *words.Printer, d time.Duration) string {
 	switch d = max(d, 0); {
 	case d < 100*time.Millisecond:
-		return "under 0.1 s"
+		return p.T("under %s s", p.Number(0.1, 1))
 	case d < 10*time.Second:
-		return fmt.Sprintf("%.1f s", d.Truncate(100*time.Millisecond).Seconds())
+		return p.T("%s s", p.Number(d.Truncate(100*time.Millisecond).Seconds(), 1))
 	case d < time.Minute:
-		return Span(d)
+		return Span(p, d)
 	case d < time.Hour:
-		return fmt.Sprintf("%d min %d s", d/time.Minute, d%time.Minute/time.Second)
+		return p.T("%d min %d s", int(d/time.Minute), int(d%time.Minute/time.Second))
 	}
-	return fmt.Sprintf("%d h %d min", d/time.Hour, d%time.Hour/time.Minute)
+	return p.T("%d h %d min", int(d/time.Hour), int(d%time.Hour/time.Minute))
 }
 
 // Bytes names a size in decimal units: "512 bytes", "3.2 MB", "14 MB".
-func Bytes(n int64) string {
+func Bytes(p *words.Printer, n int64) string {
 	if n < 1000 {
-		return plural(int(max(n, 0)), "byte")
+		return p.T("%d bytes", max(n, 0))
 	}
 	v, units := float64(n)/1000, []string{"KB", "MB", "GB", "TB"}
 	for v >= 999.5 && len(units) > 1 {
 		v, units = v/1000, units[1:]
 	}
+	digits := 0
 	if v < 9.95 {
-		return fmt.Sprintf("%.1f %s", v, units[0])
+		digits = 1
 	}
-	return fmt.Sprintf("%.0f %s", v, units[0])
+	return p.Number(v, digits) + " " + units[0]
 }
 
 // gib gives bytes of graphics memory in GiB, which people call GB.
-func gib(n uint64) string { return fmt.Sprintf("%.1f", float64(n)/(1<<30)) }
-
-// plural counts things: "1 result", "2 results".
-func plural(n int, thing string) string {
-	if n == 1 {
-		return "1 " + thing
-	}
-	return strconv.Itoa(n) + " " + thing + "s"
-}
+func gib(p *words.Printer, n uint64) string { return p.Number(float64(n)/(1<<30), 1) }
 
 // oneLine makes a text fit one row: control characters become blanks, runs of
 // blanks become one, and at most limit characters stay.
@@ -148,14 +142,14 @@ const maxThresholdGB = 4096
 // ParseThreshold reads the largest job in GB as a person types it, "10", "10.5"
 // or "10,5", with or without the unit. It refuses everything but a number from 0
 // to 4096 (spec/protocol.md §11.1).
-func ParseThreshold(text string) (float64, error) {
+func ParseThreshold(p *words.Printer, text string) (float64, error) {
 	t := strings.TrimSpace(text)
 	if cut, ok := strings.CutSuffix(strings.ToUpper(t), "GB"); ok {
 		t = strings.TrimSpace(cut)
 	}
 	v, err := strconv.ParseFloat(strings.Replace(t, ",", ".", 1), 64)
 	if err != nil || math.IsNaN(v) || v < 0 || v > maxThresholdGB {
-		return 0, fmt.Errorf("write a number of GB from 0 to %d", maxThresholdGB)
+		return 0, errors.New(p.T("write a number of GB from 0 to %d", maxThresholdGB))
 	}
 	return v, nil
 }
