@@ -199,7 +199,7 @@ func (r *Runner) run(ctx context.Context, claim protocol.Claim) {
 	log := r.cfg.Log.With("job_id", claim.JobID)
 	current := observe.CurrentJob{
 		ID: claim.JobID, Kind: string(claim.Task.Kind), Model: claim.Model,
-		Preview: observe.Preview(claim.Task.Prompt()), Started: start,
+		Preview: observe.Preview(claim.Task.Prompt()), Prompt: observe.Prompt(claim.Task.Prompt()), Started: start,
 	}
 	r.cfg.Observers.CurrentJob.Set(current)
 	stored := false
@@ -283,7 +283,7 @@ func (r *Runner) lies(e outbox.Entry) {
 func (r *Runner) finished(job observe.CurrentJob, path, ext string, took time.Duration) {
 	r.gate.deliver()
 	row := observe.RecentJob{
-		ID: job.ID, Kind: job.Kind, Model: job.Model, Preview: job.Preview, Started: job.Started, Duration: took,
+		ID: job.ID, Kind: job.Kind, Model: job.Model, Preview: job.Preview, Prompt: job.Prompt, Started: job.Started, Duration: took,
 		Outcome: observe.OutcomeKept, ResultExt: ext, Thumbnail: picture(job.Kind, path),
 	}
 	// A job that was finished before is in the list already.
@@ -395,7 +395,9 @@ func (r *Runner) deliver(ctx context.Context, e outbox.Entry, log *slog.Logger) 
 	}
 	err := r.sendJSON(ctx, e, r.send)
 	if errors.Is(err, errUnreadable) {
-		r.fail(ctx, observe.CurrentJob{ID: e.JobID, Kind: e.Kind, Model: e.Model, Preview: observe.Preview(e.Prompt), Started: e.Started}, err, log)
+		r.fail(ctx, observe.CurrentJob{
+			ID: e.JobID, Kind: e.Kind, Model: e.Model, Preview: observe.Preview(e.Prompt), Prompt: observe.Prompt(e.Prompt), Started: e.Started,
+		}, err, log)
 		return
 	}
 	if err != nil {
@@ -441,7 +443,7 @@ func (r *Runner) Delivered(e outbox.Entry, path string) {
 		return
 	}
 	r.cfg.Observers.RecentJobs.Add(observe.RecentJob{ // finished by an earlier process
-		ID: e.JobID, Kind: e.Kind, Model: e.Model, Preview: observe.Preview(e.Prompt), Started: e.Started,
+		ID: e.JobID, Kind: e.Kind, Model: e.Model, Preview: observe.Preview(e.Prompt), Prompt: observe.Prompt(e.Prompt), Started: e.Started,
 		Duration: e.Created.Sub(e.Started), Outcome: observe.OutcomeCompleted, ResultPath: path, ResultExt: e.Ext,
 		Thumbnail: picture(e.Kind, path),
 	})
@@ -484,7 +486,7 @@ func (r *Runner) fail(ctx context.Context, job observe.CurrentJob, err error, lo
 	}
 	if !r.update(job.ID, failed) { // it had no result yet
 		r.cfg.Observers.RecentJobs.Add(failed(observe.RecentJob{
-			ID: job.ID, Kind: job.Kind, Model: job.Model, Preview: job.Preview, Started: job.Started,
+			ID: job.ID, Kind: job.Kind, Model: job.Model, Preview: job.Preview, Prompt: job.Prompt, Started: job.Started,
 			Duration: time.Since(job.Started),
 		}))
 	}

@@ -2,14 +2,17 @@ package observe
 
 import (
 	"log/slog"
+	"strings"
 	"time"
 )
 
 // Sizes of the rings and of the texts in them (spec §8.4, §9).
 const (
 	RecentJobsCap      = 50
+	HistoryCap         = 500
 	RecentLogsCap      = 1000
 	PromptPreviewChars = 200
+	PromptBytes        = 16 << 10 // of a prompt that is kept for its person to read
 )
 
 // WorkerObservers is everything the worker lets others see.
@@ -21,6 +24,7 @@ type WorkerObservers struct {
 	Availability Slot[Availability]
 	CurrentJob   Slot[CurrentJob]
 	RecentJobs   *Ring[RecentJob]
+	History      *Ring[RecentJob] // as RecentJobs, of earlier runs too; thumbnails lie in files
 	Logs         *Ring[LogEntry]
 	Outbox       Slot[Outbox]
 	GPUs         Slot[GPUs]
@@ -33,6 +37,7 @@ type WorkerObservers struct {
 func New() *WorkerObservers {
 	return &WorkerObservers{
 		RecentJobs: NewRing[RecentJob](RecentJobsCap),
+		History:    NewRing[RecentJob](HistoryCap),
 		Logs:       NewRing[LogEntry](RecentLogsCap),
 	}
 }
@@ -138,6 +143,7 @@ type CurrentJob struct {
 	Kind     string // wire name of the task kind
 	Model    string
 	Preview  string // the prompt's first PromptPreviewChars characters
+	Prompt   string // the prompt, at most PromptBytes of it
 	Started  time.Time
 	Progress Progress
 }
@@ -160,6 +166,7 @@ type RecentJob struct {
 	Kind       string
 	Model      string
 	Preview    string
+	Prompt     string // at most PromptBytes of it
 	Started    time.Time
 	Duration   time.Duration
 	Outcome    Outcome
@@ -167,6 +174,9 @@ type RecentJob struct {
 	ResultPath string // where the result lies on this machine; empty when there is none
 	ResultExt  string // format of the result, without a dot
 	Thumbnail  []byte // PNG, longer side at most 384 px; nil when there is none
+	// ThumbnailPath is where the thumbnail lies as a PNG file; empty when there is
+	// none, and in RecentJobs.
+	ThumbnailPath string
 }
 
 // LogEntry is one line for people, already without secrets.
@@ -279,4 +289,14 @@ func Preview(prompt string) string {
 		n++
 	}
 	return prompt
+}
+
+// Prompt shortens a prompt to what is kept for its person to read: its first
+// PromptBytes bytes, cut between two characters, then an ellipsis.
+func Prompt(prompt string) string {
+	if len(prompt) <= PromptBytes {
+		return prompt
+	}
+	const ellipsis = "…"
+	return strings.ToValidUTF8(prompt[:PromptBytes-len(ellipsis)], "") + ellipsis
 }
