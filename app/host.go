@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -20,6 +21,7 @@ import (
 	"studioworker/worker/engine"
 	"studioworker/worker/engine/espeak"
 	"studioworker/worker/engine/synthetic"
+	"studioworker/worker/history"
 	"studioworker/worker/identity"
 	"studioworker/worker/logs"
 	"studioworker/worker/observe"
@@ -34,6 +36,7 @@ type host struct {
 	flush     func()
 	observers *observe.WorkerObservers
 	worker    *worker.Worker
+	history   *history.History // nil when its folder cannot be used
 	instance  *instance
 	window    bool
 	show      chan struct{} // a second launch asks for the window
@@ -114,6 +117,12 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	if err != nil {
 		return nil, err
 	}
+	h.history, err = history.Open(history.Config{
+		Dir: filepath.Join(filepath.Dir(hc.path), "history"), Recent: h.observers.RecentJobs, Ring: h.observers.History, Log: h.log,
+	})
+	if err != nil { // jobs can be run without
+		h.log.Warn("finished jobs are not remembered", "error", err)
+	}
 	h.worker, err = worker.New(worker.Config{
 		Store: store, Observers: h.observers, Logs: queue, Log: h.log, Router: router, GPUs: cards.List,
 		Version: Version, Private: h.private != nil, OutboxFS: hc.outboxFS, MachineID: identity.MachineID,
@@ -156,6 +165,14 @@ func (h *host) run(ctx context.Context) error {
 		}
 	})
 
+	// So must the history, which hears of the last job.
+	historyCtx, stopHistory := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopHistory()
+	var remembering errgroup.Group
+	if h.history != nil {
+		remembering.Go(func() error { return h.history.Run(historyCtx) })
+	}
+
 	g, inner := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		defer stop() // the worker's end is the program's end
@@ -187,7 +204,8 @@ func (h *host) run(ctx context.Context) error {
 	err := g.Wait()
 	close(finished)
 	stopStudio()
-	return errors.Join(err, studios.Wait(), watcher.Wait(), h.instance.release())
+	stopHistory()
+	return errors.Join(err, studios.Wait(), remembering.Wait(), watcher.Wait(), h.instance.release())
 }
 
 // muchSkew is when a status speaks of the clock.
