@@ -54,10 +54,12 @@ func (c *command) pidOf(ctx context.Context, path string) string {
 
 func (c *command) studioCommand() *cobra.Command {
 	var cfg studio.Config
+	var flags reachFlags
 	cmd := &cobra.Command{
 		Use: "studio [--listen HOST:PORT] [--data DIR] [--auto-approve]", Short: "Be a studio: queue jobs for workers", Args: noArgs,
 		Long: `Be a studio: approve workers, queue jobs, offer them, keep the results.
-The operator's token is in DIR/operator-token after the first start.`,
+The operator's token is in DIR/operator-token after the first start. The
+dashboard is at the studio's address; "studio-worker dashboard" opens it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg.Data == "" {
 				path, err := c.path()
@@ -67,6 +69,11 @@ The operator's token is in DIR/operator-token after the first start.`,
 				cfg.Data = privateDir(path)
 			}
 			cfg.Version, cfg.Log = Version, plainLogger(c.Err)
+			closeLog, err := flags.apply(&cfg, c.Err)
+			if err != nil {
+				return err
+			}
+			defer closeLog()
 			s, err := studio.New(cfg)
 			if err != nil {
 				return err
@@ -80,6 +87,7 @@ The operator's token is in DIR/operator-token after the first start.`,
 	cmd.Flags().StringVar(&cfg.Listen, "listen", "127.0.0.1:9790", "address to listen on")
 	cmd.Flags().StringVar(&cfg.Data, "data", "", "folder of the studio's data (default: studio beside the config)")
 	cmd.Flags().BoolVar(&cfg.AutoApprove, "auto-approve", false, "approve workers that register from this computer")
+	flags.add(cmd)
 	return cmd
 }
 

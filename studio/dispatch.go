@@ -50,6 +50,7 @@ func (h *hub) attach(ctx context.Context, s *session, caps protocol.Capabilities
 	h.current[s.worker] = s
 	h.sessions = append(h.sessions, s)
 	h.mu.Unlock()
+	h.changes.touch(changedWorkers)
 	if old == nil {
 		return true
 	}
@@ -103,6 +104,7 @@ func (h *hub) detach(ctx context.Context, s *session) {
 	counted := held == nil || held.uploads == 0 // a result that is coming in tells that the worker lives
 	closing, resumes := h.closing, s.hasLocked(protocol.FeatureResume)
 	h.mu.Unlock()
+	h.changes.touch(changedWorkers)
 	switch {
 	case held == nil || closing:
 	case resumes && h.disown(s, held): // the worker runs it, and will be back
@@ -120,6 +122,7 @@ func (h *hub) heartbeat(s *session, beat protocol.Heartbeat) (settle func(contex
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	first := !s.ready
+	h.changes.touch(changedWorkers)
 	s.caps, s.beat, s.busyWith, s.ready = beat.Capabilities, now, beat.CurrentJobID, true
 	if s.caps.AutoEnabled {
 		s.blocked = false
@@ -337,6 +340,7 @@ func (h *hub) report(s *session, f protocol.Progress) {
 	defer j.mu.Unlock()
 	if owned(s, j) && j.now().State == store.Running {
 		j.progress.Store(&client.Progress{Step: f.Step, Total: f.Total, Message: clip(f.Message, maxName)})
+		h.changes.touch(changedJobs)
 		j.publish(client.EventProgress)
 	}
 }

@@ -26,7 +26,7 @@ const (
 func (s *Studio) routes() http.Handler {
 	mux := http.NewServeMux()
 	worker := protocol.Prefix + "/workers/"
-	requests := newLimiter()
+	requests := newLimiter(requestsPerMinute)
 	mux.HandleFunc("POST "+worker+"register-request", func(w http.ResponseWriter, r *http.Request) { s.register(w, r, requests) })
 	mux.HandleFunc("POST "+worker+"{worker}/jobs/{job}/complete", s.complete)
 	// One pattern for two routes: a request and a worker may both be called
@@ -43,6 +43,7 @@ func (s *Studio) routes() http.Handler {
 	})
 
 	mux.HandleFunc("GET /healthz", s.health)
+	mux.Handle("GET /metrics", s.serveMetrics())
 	operator := func(pattern string, handler http.HandlerFunc) { mux.HandleFunc(pattern, s.operator(handler)) }
 	mux.HandleFunc("GET /api/v1/inputs/{id}", s.getInput)
 	operator("POST /api/v1/inputs", s.putInput)
@@ -61,10 +62,7 @@ func (s *Studio) routes() http.Handler {
 	operator("GET /api/v1/models", s.listModels)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { routeError(w, r, mux) })
 
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		deadlines(w, requestLimit)
-		mux.ServeHTTP(w, r)
-	})
+	return s.guarded(mux)
 }
 
 // routeError answers a request that no route takes, in JSON like all others.
@@ -117,7 +115,7 @@ func (s *Studio) internal(w http.ResponseWriter, err error) {
 // waits to be asked for its body has nothing to be taken.
 func drain(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Expect") == "" {
-		_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, maxDrain)) // what fails here is refused anyway
+		_, _ = io.Copy(io.Discard, http.MaxBytesReader(bare(w), r.Body, maxDrain)) // what fails here is refused anyway
 	}
 }
 
@@ -133,7 +131,7 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool
 	if r.ContentLength > limit && r.Header.Get("Expect") != "" {
 		err = &http.MaxBytesError{Limit: limit}
 	} else {
-		data, err = io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
+		data, err = io.ReadAll(http.MaxBytesReader(bare(w), r.Body, limit))
 	}
 	switch {
 	case err == nil:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -17,7 +18,8 @@ import (
 
 const (
 	maxSessions = 10_000
-	storeRetry  = 5 * time.Second // until a job whose release could not be stored is released again
+	handshake   = 5 * time.Millisecond // a slow studio lets in 200 workers a second: they come back spread so
+	storeRetry  = 5 * time.Second      // until a job whose release could not be stored is released again
 )
 
 // hub is the index of jobs and sessions, and brings the two together.
@@ -25,6 +27,9 @@ type hub struct {
 	cfg   Config
 	store *store.Store
 	log   *slog.Logger
+
+	changes *changes
+	moved   func(before, after store.Job) // told of each change of a record
 
 	background sync.WaitGroup // sessions, offers and timers at work
 
@@ -54,6 +59,7 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store) (*hub, error) {
 	h := &hub{
 		cfg: cfg, store: st, log: cfg.Log,
 		jobs: map[string]*job{}, queue: map[protocol.TaskKind][]*job{}, conns: map[*session]struct{}{},
+		changes: newChanges(), moved: func(_, _ store.Job) {},
 		current: map[string]*session{}, orphans: map[string][]*orphan{}, logs: map[string]*logRing{},
 	}
 	records, bad, err := st.Jobs.All(ctx)
@@ -152,7 +158,7 @@ func (h *hub) silent(now time.Time) []*session {
 	return out
 }
 
-// close ends all sessions with 1012 and lets nothing new begin. Jobs stay
+// close ends all sessions with 1012, each with a time to come back, and lets nothing new begin. Jobs stay
 // claimed: their workers come back.
 func (h *hub) close() {
 	h.mu.Lock()
@@ -163,8 +169,10 @@ func (h *hub) close() {
 	}
 	h.mu.Unlock()
 	var ending sync.WaitGroup // side by side: one that does not read must not hold up the others
+	spread := min(protocol.MaxReconnectAfter, time.Duration(len(conns))*handshake)
 	for _, s := range conns {
-		ending.Go(func() { s.end(protocol.CloseGoingAway, "the studio restarts", nil) })
+		after := rand.N(spread) // #nosec G404 -- spreading load needs no secret
+		ending.Go(func() { s.end(protocol.CloseGoingAway, protocol.RestartReason(after), nil) })
 	}
 	ending.Wait()
 }
@@ -236,6 +244,13 @@ func (h *hub) list(state store.JobState, limit int) []*job {
 		}
 	}
 	return out
+}
+
+// all returns every job, by creation.
+func (h *hub) all() []*job {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.order)
 }
 
 func byID(j *job, id string) int { return cmp.Compare(j.id, id) }
@@ -406,6 +421,7 @@ func (h *hub) submit(ctx context.Context, rec store.Job) (*job, error) {
 		return nil, err
 	}
 	j.set(rec, revision)
+	h.changes.touch(changedJobs)
 	h.mu.Lock()
 	h.jobs[j.id] = j
 	i, _ := slices.BinarySearchFunc(h.order, j.id, byID)
@@ -606,7 +622,7 @@ func (h *hub) serve(ctx context.Context, s *session, authentic func(token string
 		s.read(ctx, authentic)
 	}()
 	if closing { // close did not see it
-		s.end(protocol.CloseGoingAway, "the studio restarts", nil)
+		s.end(protocol.CloseGoingAway, protocol.RestartReason(time.Second), nil)
 	}
 }
 

@@ -40,7 +40,7 @@ func (s *Studio) putInput(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusRequestEntityTooLarge, "too_large", "the body is larger than "+size(client.MaxInput))
 		return
 	}
-	body := &patient{r: http.MaxBytesReader(w, r.Body, client.MaxInput), control: http.NewResponseController(w)}
+	body := &patient{r: http.MaxBytesReader(bare(w), r.Body, client.MaxInput), control: http.NewResponseController(w)}
 	in, err := s.keepInput(r.Context(), kind, r.ContentLength, body)
 	var why *refusal
 	switch {
@@ -133,7 +133,7 @@ func (s *Studio) origin(r *http.Request) string {
 	switch {
 	case s.cfg.PublicURL != "":
 		return strings.TrimRight(s.cfg.PublicURL, "/")
-	case r.TLS != nil:
+	case s.guard.secure(r):
 		return "https://" + r.Host
 	default:
 		return "http://" + r.Host

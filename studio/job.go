@@ -67,7 +67,7 @@ func (h *hub) change(ctx context.Context, j *job, f func(*store.Job) error) erro
 		}
 		revision, err := h.store.Jobs.Update(ctx, j.id, next, current.Revision)
 		if err == nil {
-			j.set(next, revision)
+			h.publish(j, next, revision)
 			return nil
 		}
 		stored, readErr := h.store.Jobs.Get(ctx, j.id)
@@ -77,12 +77,20 @@ func (h *hub) change(ctx context.Context, j *job, f func(*store.Job) error) erro
 		case stored.Revision == current.Revision:
 			return err // it was not written
 		case same(stored.Value, next):
-			j.set(next, stored.Revision) // it was, only the answer got lost
+			h.publish(j, next, stored.Revision) // it was, only the answer got lost
 			return nil
 		}
 		j.record.Store(&stored)
 	}
 	return fmt.Errorf("change job %s: %w", j.id, store.ErrConflict)
+}
+
+// publish makes a stored record known. The caller holds j.mu.
+func (h *hub) publish(j *job, rec store.Job, revision uint64) {
+	before := j.now()
+	j.set(rec, revision)
+	h.moved(before, rec)
+	h.changes.touch(changedJobs)
 }
 
 func same(a, b store.Job) bool {

@@ -9,16 +9,21 @@ import (
 
 const (
 	requestsPerMinute = 10   // registration requests of one address
+	signInsPerMinute  = 10   // attempts to sign in of one address
 	maxAddresses      = 4096 // remembered at once
 )
 
 // limiter bounds how often an address may ask.
 type limiter struct {
+	perMinute int
+
 	mu        sync.Mutex
 	addresses map[string]*rate.Limiter
 }
 
-func newLimiter() *limiter { return &limiter{addresses: map[string]*rate.Limiter{}} }
+func newLimiter(perMinute int) *limiter {
+	return &limiter{perMinute: perMinute, addresses: map[string]*rate.Limiter{}}
+}
 
 // allow says whether the address may ask now.
 func (l *limiter) allow(address string) bool {
@@ -28,7 +33,7 @@ func (l *limiter) allow(address string) bool {
 	if !ok {
 		if len(l.addresses) >= maxAddresses {
 			for old, bucket := range l.addresses {
-				if bucket.Tokens() >= requestsPerMinute {
+				if bucket.Tokens() >= float64(l.perMinute) {
 					delete(l.addresses, old)
 				}
 			}
@@ -36,7 +41,7 @@ func (l *limiter) allow(address string) bool {
 				return false // too many at once to tell them apart
 			}
 		}
-		a = rate.NewLimiter(rate.Every(time.Minute/requestsPerMinute), requestsPerMinute)
+		a = rate.NewLimiter(rate.Every(time.Minute/time.Duration(l.perMinute)), l.perMinute)
 		l.addresses[address] = a
 	}
 	return a.Allow()

@@ -35,6 +35,7 @@ func (h *hub) keepLogs(worker string, entries []protocol.LogEntry) {
 		ring = &logRing{}
 		h.logs[worker] = ring
 	}
+	h.changes.touch(changedLogs)
 	for _, e := range entries {
 		e.Message, e.Category, e.TS, e.JobID = clip(e.Message, maxLogText), clip(e.Category, maxName), clip(e.TS, maxName), clip(e.JobID, maxName)
 		ring.add(e)

@@ -128,7 +128,7 @@ func TestRegisterRequestsAreBounded(t *testing.T) {
 }
 
 func TestLimiterForgetsAddressesThatAreQuiet(t *testing.T) {
-	l := newLimiter()
+	l := newLimiter(requestsPerMinute)
 	for i := range maxAddresses {
 		if !l.allow(fmt.Sprintf("address-%d", i)) {
 			t.Fatalf("address %d was refused", i)

@@ -29,15 +29,16 @@ var (
 type registry struct {
 	store *store.Store
 	log   *slog.Logger
+	told  *changes
 
 	mu      sync.Mutex
 	rows    map[string]store.Entry[store.Registration]
 	workers map[string]store.Entry[store.Worker]
 }
 
-func loadRegistry(ctx context.Context, st *store.Store, log *slog.Logger) (*registry, error) {
+func loadRegistry(ctx context.Context, st *store.Store, log *slog.Logger, told *changes) (*registry, error) {
 	r := &registry{
-		store: st, log: log,
+		store: st, log: log, told: told,
 		rows: map[string]store.Entry[store.Registration]{}, workers: map[string]store.Entry[store.Worker]{},
 	}
 	rows, badRows, err := st.Registrations.All(ctx)
@@ -97,6 +98,7 @@ func (r *registry) request(ctx context.Context, req protocol.RegisterRequest, ad
 	}
 	entry := store.Entry[store.Registration]{Value: row, Revision: revision}
 	r.rows[row.ID] = entry
+	r.told.touch(changedRegistrations)
 	for _, e := range old {
 		e.Value.Status = store.Superseded
 		if err := r.put(ctx, e); err != nil {
@@ -206,6 +208,7 @@ func (r *registry) remove(ctx context.Context, id string) error {
 		return err
 	}
 	delete(r.workers, id)
+	r.told.touch(changedWorkers)
 	r.log.Info("a worker was removed", "worker_id", id, "name", worker.Value.Name)
 	for _, e := range r.rows {
 		if e.Value.WorkerID != id || e.Value.Status != store.Approved {
@@ -226,6 +229,8 @@ func (r *registry) put(ctx context.Context, e store.Entry[store.Registration]) e
 	}
 	e.Revision = revision
 	r.rows[e.Value.ID] = e
+	r.told.touch(changedRegistrations)
+	r.told.touch(changedWorkers)
 	return nil
 }
 

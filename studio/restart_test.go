@@ -322,7 +322,7 @@ func TestUploadThatBreaksOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = fmt.Fprintf(conn, "POST %s%s/jobs/%s/complete HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n"+
+	_, err = fmt.Fprintf(conn, "POST %s%s/jobs/%s/complete HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n"+
 		"Content-Type: multipart/form-data; boundary=B\r\nContent-Length: 3000000\r\n\r\n"+
 		"--B\r\nContent-Disposition: form-data; name=\"image\"\r\n\r\n%s", workers, w.id, job.ID, w.token, strings.Repeat("x", 2_000_000))
 	if err != nil {

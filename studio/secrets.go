@@ -19,31 +19,38 @@ import (
 // minToken keeps a damaged or hand-made file from being a weak password.
 const minToken = 20 // characters
 
-// operatorToken reads the operator's token from the data folder, and makes one
-// at the first start.
-func operatorToken(dir string) (string, error) {
-	path := filepath.Join(dir, "operator-token")
+// Files of tokens in the data folder.
+const (
+	operatorTokenFile = "operator-token"
+	metricsTokenFile  = "metrics-token" // only reads /metrics
+)
+
+// readToken reads a token from the data folder, and makes one at the first
+// start.
+func readToken(dir, name string) (string, error) {
+	path := filepath.Join(dir, name)
+	called := "the " + strings.ReplaceAll(name, "-", " ")
 	info, err := os.Stat(path)
 	if errors.Is(err, os.ErrNotExist) {
 		token := newSecret()
 		if err := atomicfile.Write(path, []byte(token+"\n"), 0o600); err != nil {
-			return "", fmt.Errorf("write the operator token: %w", err)
+			return "", fmt.Errorf("write %s: %w", called, err)
 		}
 		return token, nil
 	}
 	if err != nil {
-		return "", fmt.Errorf("read the operator token: %w", err)
+		return "", fmt.Errorf("read %s: %w", called, err)
 	}
 	if info.Mode().Perm()&0o077 != 0 && runtime.GOOS != "windows" {
-		return "", fmt.Errorf("others on this computer can read the operator token; mend it with: chmod 600 %s", path)
+		return "", fmt.Errorf("others on this computer can read %s; mend it with: chmod 600 %s", called, path)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return "", fmt.Errorf("read the operator token: %w", err)
+		return "", fmt.Errorf("read %s: %w", called, err)
 	}
 	token := strings.TrimSpace(string(data))
 	if len(token) < minToken || strings.ContainsAny(token, " \r\n\t") {
-		return "", fmt.Errorf("the operator token in %s is damaged; remove the file to get a new one", path)
+		return "", fmt.Errorf("%s in %s is damaged; remove the file to get a new one", called, path)
 	}
 	return token, nil
 }

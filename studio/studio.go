@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -26,6 +27,11 @@ type Config struct {
 	PublicURL   string // how others reach the studio, as https://host; empty: as each names it
 	Version     string
 	Log         *slog.Logger
+	Access      *slog.Logger // a line for each request; nil: to Log, as debug
+
+	TLSCert        string         // PEM file; with TLSKey the studio speaks HTTPS
+	TLSKey         string         // PEM file
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For and -Proto are believed
 
 	HeartbeatTooOld time.Duration // a worker this silent is dropped; default 30 s
 	CheckEvery      time.Duration // how often that is looked at; default 10 s
@@ -56,6 +62,12 @@ type Studio struct {
 	done     chan struct{} // closed when Run begins to end; event streams watch it
 	streams  chan struct{} // a seat for each event stream
 	upgrader *websocket.Upgrader
+
+	guard        *guard
+	certificate  *certificate // nil = plain HTTP
+	metrics      *metrics
+	metricsToken string
+	changes      *changes
 }
 
 // New opens the data folder and binds the address. A taken port, a folder that
@@ -77,6 +89,16 @@ func New(cfg Config) (*Studio, error) {
 	case cfg.Log == nil:
 		return nil, errors.New("the studio has no logger")
 	}
+	guard, err := newGuard(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("start the studio: %w", err)
+	}
+	var cert *certificate
+	if guard.tls {
+		if cert, err = loadCertificate(cfg.TLSCert, cfg.TLSKey, cfg.Log); err != nil {
+			return nil, fmt.Errorf("start the studio: %w", err)
+		}
+	}
 
 	ctx := context.Background() // opening ends by its own limits
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
@@ -86,6 +108,7 @@ func New(cfg Config) (*Studio, error) {
 	s := &Studio{
 		cfg: cfg, listener: listener, upgrader: newUpgrader(),
 		done: make(chan struct{}), streams: make(chan struct{}, maxStreams),
+		guard: guard, certificate: cert, metrics: newMetrics(cfg.Version), changes: newChanges(),
 	}
 	if s.store, err = store.Open(ctx, store.Config{Dir: cfg.Data, Log: cfg.Log}); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the studio: %w", err), listener.Close())
@@ -97,25 +120,35 @@ func New(cfg Config) (*Studio, error) {
 }
 
 func (s *Studio) load(ctx context.Context) (err error) {
-	if s.token, err = operatorToken(s.cfg.Data); err != nil {
+	if s.token, err = readToken(s.cfg.Data, operatorTokenFile); err != nil {
 		return err
 	}
-	if s.people, err = loadRegistry(ctx, s.store, s.cfg.Log); err != nil {
+	if s.metricsToken, err = readToken(s.cfg.Data, metricsTokenFile); err != nil {
+		return err
+	}
+	if s.people, err = loadRegistry(ctx, s.store, s.cfg.Log, s.changes); err != nil {
 		return err
 	}
 	if err := seedModels(ctx, s.store.Models); err != nil {
 		return err
 	}
-	s.hub, err = loadHub(ctx, s.cfg, s.store)
-	return err
+	if s.hub, err = loadHub(ctx, s.cfg, s.store); err != nil {
+		return err
+	}
+	s.hub.changes, s.hub.moved = s.changes, s.metrics.moved
+	s.metrics.registry.MustRegister(newCensus(s))
+	return nil
 }
 
 // Addr returns the address to reach the studio from this computer, as
-// http://host:port.
+// http://host:port, or https:// with TLS.
 func (s *Studio) Addr() string {
 	addr := s.listener.Addr().String()
 	if host, port, err := net.SplitHostPort(addr); err == nil && net.ParseIP(host).IsUnspecified() {
 		addr = net.JoinHostPort("localhost", port)
+	}
+	if s.guard.tls {
+		return "https://" + addr
 	}
 	return "http://" + addr
 }
@@ -136,7 +169,7 @@ func (s *Studio) Run(ctx context.Context) error {
 	}
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := s.serve(server); !errors.Is(err, http.ErrServerClosed) {
 			return fmt.Errorf("serve: %w", err)
 		}
 		return nil
@@ -165,4 +198,13 @@ func (s *Studio) Run(ctx context.Context) error {
 	err := group.Wait()
 	s.hub.wait()
 	return errors.Join(err, s.store.Close())
+}
+
+// serve accepts connections until the server is shut down.
+func (s *Studio) serve(server *http.Server) error {
+	if s.certificate == nil {
+		return server.Serve(s.listener)
+	}
+	server.TLSConfig = s.certificate.config()
+	return server.ServeTLS(s.listener, "", "")
 }

@@ -26,7 +26,8 @@ const (
 
 // register files a request to be let in (§2.3).
 func (s *Studio) register(w http.ResponseWriter, r *http.Request, requests *limiter) {
-	if !requests.allow(remoteIP(r)) {
+	if !requests.allow(s.guard.client(r)) {
+		s.metrics.refused.WithLabelValues(refusedRate).Inc()
 		drain(w, r)
 		w.Header().Set("Retry-After", "6")
 		writeError(w, http.StatusTooManyRequests, "too_many_requests", "too many registration requests from this address")
@@ -41,7 +42,7 @@ func (s *Studio) register(w http.ResponseWriter, r *http.Request, requests *limi
 		writeError(w, http.StatusBadRequest, "bad_request", "the registration request cannot be read: "+err.Error())
 		return
 	}
-	row, err := s.people.request(r.Context(), req, remoteIP(r), s.cfg.AutoApprove && fromLoopback(r))
+	row, err := s.people.request(r.Context(), req, s.guard.client(r), s.cfg.AutoApprove && fromLoopback(r))
 	switch {
 	case errors.Is(err, errTooManyPending):
 		w.Header().Set("Retry-After", "60")
@@ -219,7 +220,7 @@ func (s *Studio) receive(w http.ResponseWriter, r *http.Request, j *job) (store.
 
 // readForm reads the parts of the body, in any order.
 func (s *Studio) readForm(w http.ResponseWriter, r *http.Request, j *job, up *upload) error {
-	r.Body = &patient{r: http.MaxBytesReader(w, r.Body, s.cfg.MaxResult+overhead), control: http.NewResponseController(w)}
+	r.Body = &patient{r: http.MaxBytesReader(bare(w), r.Body, s.cfg.MaxResult+overhead), control: http.NewResponseController(w)}
 	form, err := r.MultipartReader()
 	if err != nil {
 		return bad("the body cannot be read: " + err.Error())

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -26,6 +27,15 @@ var (
 	// errSlept: the connection is from before, and the studio has let go of it.
 	errSlept = errors.New("this computer slept")
 )
+
+// restartError is the end of a session whose studio said when to come back.
+type restartError struct{ after time.Duration }
+
+func (e *restartError) Error() string {
+	return fmt.Sprintf("the studio restarts and expects this worker in %.1f s", e.after.Seconds())
+}
+
+func (e *restartError) Unwrap() error { return errClosed }
 
 // quietError is an error whose text repeated the token.
 type quietError struct {
@@ -83,7 +93,12 @@ func closeError(err error) error {
 		class = ErrDeleted
 	case protocol.CloseViolation:
 		class = ErrViolation
-	case protocol.CloseNormal, protocol.CloseGoingAway, protocol.CloseTooBig, protocol.CloseOverloaded, protocol.CloseUnsupported:
+	case protocol.CloseGoingAway:
+		if after, ok := protocol.ReconnectAfter(closed.Text); ok {
+			return &restartError{after}
+		}
+		class = errClosed
+	case protocol.CloseNormal, protocol.CloseTooBig, protocol.CloseOverloaded, protocol.CloseUnsupported:
 		class = errClosed
 	default:
 		class = errClosed

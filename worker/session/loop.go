@@ -92,6 +92,9 @@ func (l *Loop) Run(ctx context.Context) error {
 			return fmt.Errorf("no session after %d attempts: %w", limit, err)
 		}
 		wait = 1 + rand.N(ceiling(level)) // #nosec G404 -- spreading load needs no secret
+		if restart, ok := errors.AsType[*restartError](err); ok {
+			wait = max(restart.after, 1) // the studio has spread its workers already
+		}
 		if errors.Is(err, errClosed) {
 			log.Warn("disconnected, will reconnect", "attempt", failures, "delay_ms", wait.Milliseconds())
 		} else {

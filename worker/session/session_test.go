@@ -502,3 +502,30 @@ func TestSpec058And059AttemptsAndBackoff(t *testing.T) {
 		})
 	})
 }
+
+// TestRestartOfTheStudioIsSpread: a worker comes back when the studio that
+// restarts told it to.
+func TestRestartOfTheStudioIsSpread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLoop(LoopConfig{
+			Session:     Config{Observers: observe.New(), Log: slog.New(slog.DiscardHandler)},
+			Credentials: func() (Credentials, error) { return Credentials{}, nil },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		const after = 17 * time.Second
+		n, last := 0, time.Now()
+		l.open = func(context.Context, Credentials) (time.Duration, error) {
+			if n++; n == 3 {
+				cancel()
+			}
+			if waited := time.Since(last); n > 1 && waited != after {
+				t.Errorf("try %d came after %v, want %v", n, waited, after)
+			}
+			last = time.Now()
+			return time.Second, closeError(&websocket.CloseError{Code: int(protocol.CloseGoingAway), Text: protocol.RestartReason(after)})
+		}
+		if err := l.Run(ctx); err != nil || n != 3 {
+			t.Errorf("ended after %d tries with %v", n, err)
+		}
+	})
+}
