@@ -27,8 +27,9 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // submission is what the submit command was given.
 type submission struct {
-	studio, tokenFile, kind, model, out string
-	print                               bool
+	operatorFlags
+	kind, model, out string
+	print            bool
 }
 
 const (
@@ -59,8 +60,7 @@ func (c *command) submitCommand() *cobra.Command {
 			return c.submit(ctx, s, strings.Join(args, " "))
 		},
 	}
-	cmd.Flags().StringVar(&s.studio, "studio", "http://127.0.0.1:9790", "address of the studio")
-	cmd.Flags().StringVar(&s.tokenFile, "token-file", "", "file with the operator's token (default: of the studio beside the config)")
+	s.add(cmd)
 	cmd.Flags().StringVar(&s.kind, "kind", string(protocol.KindTTS), "image, llm, audio_stt, audio_tts or video")
 	cmd.Flags().StringVar(&s.model, "model", "", "model (default: the studio's best for the kind)")
 	cmd.Flags().StringVar(&s.out, "out", "", "file for the result (default: job id and format, here)")
@@ -69,20 +69,9 @@ func (c *command) submitCommand() *cobra.Command {
 }
 
 func (c *command) submit(ctx context.Context, s submission, text string) error {
-	if s.tokenFile == "" {
-		path, err := c.path()
-		if err != nil {
-			return err
-		}
-		s.tokenFile = tokenFile(privateDir(path))
-	}
-	token, err := readSecretFile(s.tokenFile)
+	studioClient, err := c.operator(s.operatorFlags)
 	if err != nil {
 		return err
-	}
-	studioClient, err := client.New(s.studio, token, nil)
-	if err != nil {
-		return usageError{err}
 	}
 	job, err := makeJob(ctx, studioClient, protocol.TaskKind(s.kind), s.model, text, anywhere)
 	if err != nil {

@@ -18,9 +18,9 @@ const (
 
 // cancelJob ends a job without a result. The answer is 200 when it is cancelled,
 // and 202 while a worker is stopping it.
-func (s *Studio) cancelJob(w http.ResponseWriter, r *http.Request) {
+func (s *Studio) cancelJob(w http.ResponseWriter, r *http.Request, who caller) {
 	drain(w, r)
-	j := s.find(w, r)
+	j := s.find(w, r, who)
 	if j == nil {
 		return
 	}

@@ -229,17 +229,21 @@ func (h *hub) job(id string) *job {
 	return h.jobs[id]
 }
 
-// list returns jobs of the state, all when it is empty, newest first, at most
-// limit.
-func (h *hub) list(state store.JobState, limit int) []*job {
+// list returns the wanted jobs that are older than the id, or all when it is
+// empty, newest first, at most limit.
+func (h *hub) list(before string, limit int, wanted func(*job) bool) []*job {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	end := len(h.order)
+	if before != "" {
+		end, _ = slices.BinarySearchFunc(h.order, before, byID)
+	}
 	var out []*job
-	for _, j := range slices.Backward(h.order) {
+	for _, j := range slices.Backward(h.order[:end]) {
 		if len(out) == limit {
 			break
 		}
-		if state == "" || j.now().State == state {
+		if wanted(j) {
 			out = append(out, j)
 		}
 	}

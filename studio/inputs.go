@@ -42,20 +42,16 @@ func (s *Studio) putInput(w http.ResponseWriter, r *http.Request) {
 	}
 	body := &patient{r: http.MaxBytesReader(bare(w), r.Body, client.MaxInput), control: http.NewResponseController(w)}
 	in, err := s.keepInput(r.Context(), kind, r.ContentLength, body)
-	var why *refusal
-	switch {
-	case errors.As(err, &why):
+	if err != nil {
 		drain(w, r)
-		writeError(w, why.status, why.code, why.message)
-	case err != nil:
-		s.internal(w, err)
-	default:
-		w.Header().Set("Location", inputPath+in.ID)
-		writeJSON(w, http.StatusCreated, client.Input{
-			ID: in.ID, URL: s.origin(r) + inputPath + in.ID, Bytes: in.Data.Bytes, ContentType: in.Data.ContentType,
-			SHA256: in.Data.SHA256, ExpiresAt: in.ExpiresAt,
-		})
+		s.refuse(w, err)
+		return
 	}
+	w.Header().Set("Location", inputPath+in.ID)
+	writeJSON(w, http.StatusCreated, client.Input{
+		ID: in.ID, URL: s.origin(r) + inputPath + in.ID, Bytes: in.Data.Bytes, ContentType: in.Data.ContentType,
+		SHA256: in.Data.SHA256, ExpiresAt: in.ExpiresAt,
+	})
 }
 
 // keepInput stores the bytes of body under a new id. What is the sender's fault
@@ -84,7 +80,7 @@ func (s *Studio) keepInput(ctx context.Context, kind string, size int64, body io
 
 func brokenInput(err error) error {
 	if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
-		return &refusal{http.StatusRequestEntityTooLarge, "too_large", "the input is larger than " + size(tooBig.Limit)}
+		return &refusal{status: http.StatusRequestEntityTooLarge, code: "too_large", message: "the input is larger than " + size(tooBig.Limit)}
 	}
 	return bad("the body was cut off")
 }

@@ -35,7 +35,7 @@ func TestInput(t *testing.T) {
 	in := f.input(t, `audio/wav; codecs="1"`, data)
 	sum := sha256.Sum256(data)
 	if in.URL != f.url+"/api/v1/inputs/"+in.ID || in.Bytes != int64(len(data)) || in.ContentType != "audio/wav" ||
-		in.SHA256 != hex.EncodeToString(sum[:]) || in.ExpiresAt.Sub(time.Now()) < 23*time.Hour {
+		in.SHA256 != hex.EncodeToString(sum[:]) || time.Until(in.ExpiresAt) < 23*time.Hour {
 		t.Errorf("stored as %+v", in)
 	}
 	for range 2 { // the second time after a restart

@@ -183,6 +183,7 @@ func (j *job) status() client.JobStatus {
 	rec := j.now()
 	out := client.JobStatus{
 		ID: rec.ID, State: client.State(rec.State), Kind: rec.Task.Kind, Model: rec.Model,
+		Priority: rec.Priority, Submitter: rec.Submitter,
 		Attempts: rec.Attempts, WorkerID: rec.WorkerID, Error: rec.Error,
 		CreatedAt: rec.CreatedAt, StartedAt: rec.StartedAt, FinishedAt: rec.FinishedAt, Progress: j.progress.Load(),
 	}

@@ -2,8 +2,13 @@ package studio
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"studioworker/studio/client"
 
 	"studioworker/studio/store"
 	"studioworker/worker/protocol"
@@ -46,4 +51,38 @@ func seedModels(ctx context.Context, models *store.Bucket[store.Model]) error {
 		}
 	}
 	return nil
+}
+
+// modelKey is where the model of this id is stored: a store's key has fewer
+// characters than a model's id may have.
+func modelKey(id string) string {
+	plain := strings.Trim(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_/.") == "" &&
+		strings.Trim(id, "/.") == id && !strings.Contains(id, "..")
+	if plain {
+		return id
+	}
+	return "=" + base64.RawURLEncoding.EncodeToString([]byte(id))
+}
+
+// listModels lists the models, by id.
+func (s *Studio) listModels(w http.ResponseWriter, r *http.Request, _ caller) {
+	entries, _, err := s.store.Models.All(r.Context())
+	if err != nil {
+		s.internal(w, err)
+		return
+	}
+	all := make([]store.Model, len(entries))
+	for i, e := range entries {
+		all[i] = e.Value
+	}
+	slices.SortFunc(all, func(a, b store.Model) int { return strings.Compare(a.ID, b.ID) })
+	page, next, ok := pageOf(w, r, all, func(m store.Model) string { return m.ID }, oldestFirst)
+	if !ok {
+		return
+	}
+	out := client.ModelList{Models: []client.Model{}, Next: next}
+	for _, m := range page {
+		out.Models = append(out.Models, client.Model{ID: m.ID, Kinds: m.Kinds, Engine: m.Source.Engine, VRAMGBEstimate: m.VRAMGBEstimate})
+	}
+	writeJSON(w, http.StatusOK, out)
 }

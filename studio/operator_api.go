@@ -1,10 +1,6 @@
 package studio
 
 import (
-	"cmp"
-	"context"
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,19 +17,19 @@ import (
 )
 
 const (
-	defaultList   = 100
-	maxList       = 1000
 	maxStreams    = 1024             // event streams at once
 	streamComment = 15 * time.Second // between signs of life on a quiet event stream
 )
 
 // operator lets only the operator's token through.
 func (s *Studio) operator(next http.HandlerFunc) http.HandlerFunc {
-	want := sha256.Sum256([]byte(s.token))
 	return func(w http.ResponseWriter, r *http.Request) {
-		got := sha256.Sum256([]byte(bearer(r)))
-		if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+		if !s.isOperator(bearer(r)) {
 			drain(w, r)
+			if _, err := s.keys.find(r.Context(), bearer(r), time.Now()); err == nil {
+				writeError(w, http.StatusForbidden, "forbidden", "this is for the operator; an API key is not enough")
+				return
+			}
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			writeError(w, http.StatusUnauthorized, "unauthorized", "the operator token is missing or wrong; it is in the file operator-token of the studio's data folder")
 			return
@@ -41,6 +37,9 @@ func (s *Studio) operator(next http.HandlerFunc) http.HandlerFunc {
 		next(w, r)
 	}
 }
+
+// isOperator says whether the token is the operator's, in constant time.
+func (s *Studio) isOperator(token string) bool { return matches(token, hashed(s.token)) }
 
 // health says whether the studio can work.
 func (s *Studio) health(w http.ResponseWriter, _ *http.Request) {
@@ -55,7 +54,7 @@ func (s *Studio) health(w http.ResponseWriter, _ *http.Request) {
 }
 
 // submit queues a job.
-func (s *Studio) submit(w http.ResponseWriter, r *http.Request) {
+func (s *Studio) submit(w http.ResponseWriter, r *http.Request, who caller) {
 	data, ok := readBody(w, r, client.MaxJob)
 	if !ok {
 		return
@@ -69,95 +68,51 @@ func (s *Studio) submit(w http.ResponseWriter, r *http.Request) {
 		writeError(w, status, "invalid_job", err.Error())
 		return
 	}
-	now := time.Now().UTC()
-	id := s.hub.newJobID(now)
-	game := cmp.Or(in.GameID, "studio")
-	rec := store.Job{
-		ID: id, GameID: game, AssetName: cmp.Or(in.AssetName, fmt.Sprintf("%s/%s/%s", game, in.Task.Kind, id)),
-		Model: in.Model, Task: in.Task, CreatedAt: now,
-	}
-	if in.ModelSource != nil {
-		rec.Source = *in.ModelSource
-	} else {
-		model, found, err := s.lookup(r.Context(), in.Model)
-		switch {
-		case err != nil:
-			s.internal(w, err)
-			return
-		case !found:
-			writeError(w, http.StatusUnprocessableEntity, "unknown_model",
-				fmt.Sprintf("the studio has no model %.200q; GET /api/v1/models lists them, or give a modelSource", in.Model))
-			return
-		case !slices.Contains(model.Kinds, in.Task.Kind):
-			writeError(w, http.StatusUnprocessableEntity, "wrong_model",
-				fmt.Sprintf("the model %.200q does not do %s; GET /api/v1/models lists what each does", in.Model, in.Task.Kind))
-			return
-		}
-		rec.Source, rec.VRAMGBEstimate = model.Source, model.VRAMGBEstimate
-	}
-	if rec.Inputs, err = s.useInputs(r.Context(), in.Task, s.origin(r)); errors.Is(err, errNoInput) {
-		writeError(w, http.StatusUnprocessableEntity, "unknown_input", err.Error())
-		return
-	} else if err != nil {
-		s.internal(w, err)
-		return
-	}
-	if in.VRAMGBEstimate != nil {
-		rec.VRAMGBEstimate = *in.VRAMGBEstimate
-	}
-	j, err := s.hub.submit(r.Context(), rec)
+	j, err := s.take(r.Context(), in, who, s.origin(r))
 	if err != nil {
-		s.internal(w, err)
+		s.refuse(w, err)
 		return
 	}
 	w.Header().Set("Location", "/api/v1/jobs/"+j.id)
 	writeJSON(w, http.StatusCreated, client.Submitted{ID: j.id, State: client.State(j.now().State)})
 }
 
-// lookup finds a model of the registry.
-func (s *Studio) lookup(ctx context.Context, id string) (store.Model, bool, error) {
-	e, err := s.store.Models.Get(ctx, id)
-	if errors.Is(err, store.ErrNotFound) {
-		return store.Model{}, false, nil
-	}
-	return e.Value, err == nil, err
-}
-
-// listJobs lists jobs, newest first.
-func (s *Studio) listJobs(w http.ResponseWriter, r *http.Request) {
+// listJobs lists the caller's jobs, newest first.
+func (s *Studio) listJobs(w http.ResponseWriter, r *http.Request, who caller) {
 	state := store.JobState(r.URL.Query().Get("state"))
 	if state != "" && !slices.Contains(store.JobStates(), state) {
 		writeError(w, http.StatusBadRequest, "bad_request", "state must be queued, offered, running, done, failed or cancelled")
 		return
 	}
-	limit := defaultList
-	if text := r.URL.Query().Get("limit"); text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxList {
-			writeError(w, http.StatusBadRequest, "bad_request", fmt.Sprintf("limit must be 1 to %d", maxList))
-			return
-		}
-		limit = n
+	limit, after, ok := window(w, r)
+	if !ok {
+		return
 	}
 	out := client.JobList{Jobs: []client.JobStatus{}}
-	for _, j := range s.hub.list(state, limit) {
+	for _, j := range s.hub.list(after, limit+1, func(j *job) bool { return who.sees(j) && (state == "" || j.now().State == state) }) {
+		if len(out.Jobs) == limit {
+			out.Next = cursor(out.Jobs[limit-1].ID)
+			break
+		}
 		out.Jobs = append(out.Jobs, j.status())
 	}
 	writeJSON(w, http.StatusOK, out)
 }
 
-// find returns the job that the address names, or answers 404.
-func (s *Studio) find(w http.ResponseWriter, r *http.Request) *job {
+// find returns the job that the address names, or answers 404. Another's job is
+// none of the caller's.
+func (s *Studio) find(w http.ResponseWriter, r *http.Request, who caller) *job {
 	j := s.hub.job(r.PathValue("id"))
-	if j == nil {
+	if j == nil || !who.sees(j) {
 		writeError(w, http.StatusNotFound, "not_found", "there is no such job")
+		return nil
 	}
 	return j
 }
 
 // getJob describes a job with its task.
-func (s *Studio) getJob(w http.ResponseWriter, r *http.Request) {
-	j := s.find(w, r)
+func (s *Studio) getJob(w http.ResponseWriter, r *http.Request, who caller) {
+	j := s.find(w, r, who)
 	if j == nil {
 		return
 	}
@@ -176,8 +131,8 @@ func (s *Studio) getJob(w http.ResponseWriter, r *http.Request) {
 }
 
 // result sends the bytes of a finished job.
-func (s *Studio) result(w http.ResponseWriter, r *http.Request) {
-	j := s.find(w, r)
+func (s *Studio) result(w http.ResponseWriter, r *http.Request, who caller) {
+	j := s.find(w, r, who)
 	if j == nil {
 		return
 	}
@@ -247,8 +202,8 @@ func (u *unhurried) Write(p []byte) (int, error) {
 }
 
 // events streams a job's changes, its state now first, until a final state.
-func (s *Studio) events(w http.ResponseWriter, r *http.Request) {
-	j := s.find(w, r)
+func (s *Studio) events(w http.ResponseWriter, r *http.Request, who caller) {
+	j := s.find(w, r, who)
 	if j == nil {
 		return
 	}
@@ -313,11 +268,16 @@ type workerView struct {
 }
 
 // listWorkers lists the approved workers, the oldest first.
-func (s *Studio) listWorkers(w http.ResponseWriter, _ *http.Request) {
+func (s *Studio) listWorkers(w http.ResponseWriter, r *http.Request) {
+	page, next, ok := pageOf(w, r, s.people.approved(), func(w store.Worker) string { return place(w.CreatedAt, w.ID) }, oldestFirst)
+	if !ok {
+		return
+	}
 	out := struct {
 		Workers []workerView `json:"workers"`
-	}{[]workerView{}}
-	for _, worker := range s.people.approved() {
+		Next    string       `json:"next,omitempty"`
+	}{[]workerView{}, next}
+	for _, worker := range page {
 		view := workerView{ID: worker.ID, Name: worker.Name, Username: worker.Username, CreatedAt: worker.CreatedAt}
 		s.hub.describe(&view)
 		out.Workers = append(out.Workers, view)
@@ -373,11 +333,16 @@ func viewOf(r store.Registration) registrationView {
 }
 
 // listRegistrations lists the requests, newest first.
-func (s *Studio) listRegistrations(w http.ResponseWriter, _ *http.Request) {
+func (s *Studio) listRegistrations(w http.ResponseWriter, r *http.Request) {
+	page, next, ok := pageOf(w, r, s.people.requests(), func(r store.Registration) string { return place(r.CreatedAt, r.ID) }, newestFirst)
+	if !ok {
+		return
+	}
 	out := struct {
 		Registrations []registrationView `json:"registrations"`
-	}{[]registrationView{}}
-	for _, row := range s.people.requests() {
+		Next          string             `json:"next,omitempty"`
+	}{[]registrationView{}, next}
+	for _, row := range page {
 		out.Registrations = append(out.Registrations, viewOf(row))
 	}
 	writeJSON(w, http.StatusOK, out)
@@ -417,20 +382,4 @@ func (s *Studio) decide(w http.ResponseWriter, r *http.Request, status store.Reg
 	default:
 		writeJSON(w, http.StatusOK, viewOf(row))
 	}
-}
-
-// listModels lists the models, by id.
-func (s *Studio) listModels(w http.ResponseWriter, r *http.Request) {
-	entries, _, err := s.store.Models.All(r.Context())
-	if err != nil {
-		s.internal(w, err)
-		return
-	}
-	out := client.ModelList{Models: []client.Model{}}
-	for _, e := range entries {
-		m := e.Value
-		out.Models = append(out.Models, client.Model{ID: m.ID, Kinds: m.Kinds, Engine: m.Source.Engine, VRAMGBEstimate: m.VRAMGBEstimate})
-	}
-	slices.SortFunc(out.Models, func(a, b client.Model) int { return strings.Compare(a.ID, b.ID) })
-	writeJSON(w, http.StatusOK, out)
 }

@@ -253,7 +253,7 @@ func (r *registry) requests() []store.Registration {
 		}
 	}
 	slices.SortFunc(out, func(a, b store.Registration) int {
-		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(a.ID, b.ID))
+		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), cmp.Compare(b.ID, a.ID))
 	})
 	return out
 }

@@ -58,6 +58,7 @@ type Studio struct {
 	listener net.Listener
 	token    string
 	people   *registry
+	keys     keys
 	hub      *hub
 	done     chan struct{} // closed when Run begins to end; event streams watch it
 	streams  chan struct{} // a seat for each event stream
@@ -126,6 +127,7 @@ func (s *Studio) load(ctx context.Context) (err error) {
 	if s.metricsToken, err = readToken(s.cfg.Data, metricsTokenFile); err != nil {
 		return err
 	}
+	s.keys = keys{s.store.Keys}
 	if s.people, err = loadRegistry(ctx, s.store, s.cfg.Log, s.changes); err != nil {
 		return err
 	}

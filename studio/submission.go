@@ -2,12 +2,16 @@ package studio
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"slices"
 	"strings"
+	"studioworker/studio/store"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -40,11 +44,65 @@ func decodeJob(data []byte) (client.Job, error) {
 	}
 	if err := cmp.Or(
 		label("model", job.Model, 1), label("gameId", job.GameID, 0), label("assetName", job.AssetName, 0),
-		source(job.ModelSource), within("vramGbEstimate", job.VRAMGBEstimate, 0, maxVRAM), checkTask(job.Task),
+		source(job.ModelSource), priority(job.Priority), within("vramGbEstimate", job.VRAMGBEstimate, 0, maxVRAM), checkTask(job.Task),
 	); err != nil {
 		return client.Job{}, err
 	}
 	return job, offerable(job)
+}
+
+// take stores a job of the caller's and queues it. What is the caller's fault, or
+// too much now, is a *refusal. origin is what the caller calls the studio.
+func (s *Studio) take(ctx context.Context, in client.Job, who caller, origin string) (*job, error) {
+	now := time.Now().UTC()
+	id := s.hub.newJobID(now)
+	game := cmp.Or(in.GameID, "studio")
+	rec := store.Job{
+		ID: id, GameID: game, AssetName: cmp.Or(in.AssetName, fmt.Sprintf("%s/%s/%s", game, in.Task.Kind, id)),
+		Model: in.Model, Task: in.Task, CreatedAt: now, Submitter: who.key, Priority: in.Priority,
+	}
+	if in.Priority > who.maxPriority {
+		return nil, &refusal{status: http.StatusForbidden, code: "priority_too_high", message: fmt.Sprintf("this API key may ask for a priority up to %d", who.maxPriority)}
+	}
+	switch {
+	case in.ModelSource != nil && !who.operator():
+		return nil, &refusal{status: http.StatusForbidden, code: "forbidden", message: "only the operator may give a modelSource; name a model of GET /api/v1/models"}
+	case in.ModelSource != nil:
+		rec.Source = *in.ModelSource
+	default:
+		model, err := s.model(ctx, in.Model, in.Task.Kind)
+		if err != nil {
+			return nil, err
+		}
+		rec.Source, rec.VRAMGBEstimate = model.Source, model.VRAMGBEstimate
+	}
+	if in.VRAMGBEstimate != nil {
+		rec.VRAMGBEstimate = *in.VRAMGBEstimate
+	}
+	var err error
+	if rec.Inputs, err = s.useInputs(ctx, in.Task, origin); errors.Is(err, errNoInput) {
+		return nil, &refusal{status: http.StatusUnprocessableEntity, code: "unknown_input", message: err.Error()}
+	} else if err != nil {
+		return nil, err
+	}
+	return s.hub.submit(ctx, rec)
+}
+
+// model finds the model for a job of the kind. One that is not there, or does
+// something else, is a *refusal.
+func (s *Studio) model(ctx context.Context, id string, kind protocol.TaskKind) (store.Model, error) {
+	e, err := s.store.Models.Get(ctx, modelKey(id))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return store.Model{}, &refusal{status: http.StatusUnprocessableEntity, code: "unknown_model",
+			message: fmt.Sprintf("the studio has no model %.200q; GET /api/v1/models lists them", id)}
+	case err != nil:
+		return store.Model{}, err
+	case !slices.Contains(e.Value.Kinds, kind):
+		return store.Model{}, &refusal{status: http.StatusUnprocessableEntity, code: "wrong_model",
+			message: fmt.Sprintf("the model %.200q does not do %s; GET /api/v1/models lists what each does", id, kind)}
+	}
+	return e.Value, nil
 }
 
 // offerable makes sure that a worker accepts the frame that will carry the job:
@@ -72,6 +130,13 @@ func source(s *protocol.ModelSource) error {
 		return fmt.Errorf("modelSource.files: more than %d", maxFiles)
 	}
 	return label("modelSource.engine", string(s.Engine), 1)
+}
+
+func priority(n int) error {
+	if n < client.MinPriority || n > client.MaxPriority {
+		return fmt.Errorf("priority: is %d, must be %d to %d", n, client.MinPriority, client.MaxPriority)
+	}
+	return nil
 }
 
 func checkTask(t protocol.Task) error {

@@ -3,9 +3,11 @@ package studio
 import (
 	"errors"
 	"io"
+	"math"
 	"mime/multipart"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -141,13 +143,9 @@ func (s *Studio) complete(w http.ResponseWriter, r *http.Request) {
 	s.hub.uploading(j, 1)
 	result, err := s.receive(w, r, j)
 	s.hub.uploading(j, -1)
-	if why, ok := errors.AsType[*refusal](err); ok {
-		drain(w, r)
-		writeError(w, why.status, why.code, why.message)
-		return
-	}
 	if err != nil {
-		s.internal(w, err)
+		drain(w, r)
+		s.refuse(w, err)
 		return
 	}
 	if err := s.hub.commit(r.Context(), worker, j, result, key); err != nil {
@@ -189,15 +187,32 @@ func (s *Studio) accepted(w http.ResponseWriter, r *http.Request, j *job, worker
 	s.hub.delivered(r.Context(), worker, j)
 }
 
-// refusal is an upload that is the worker's fault.
+// refusal is a request that is the sender's fault, or too much now.
 type refusal struct {
 	status        int
 	code, message string
+	after         time.Duration // until it may be tried again; 0: not said
 }
 
 func (r *refusal) Error() string { return r.message }
 
-func bad(message string) error { return &refusal{http.StatusBadRequest, "bad_request", message} }
+// refuse answers what could not be done: a *refusal as it says, and anything else
+// as the studio's fault.
+func (s *Studio) refuse(w http.ResponseWriter, err error) {
+	why, ok := errors.AsType[*refusal](err)
+	if !ok {
+		s.internal(w, err)
+		return
+	}
+	if why.after > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(why.after.Seconds()))))
+	}
+	writeError(w, why.status, why.code, why.message)
+}
+
+func bad(message string) error {
+	return &refusal{status: http.StatusBadRequest, code: "bad_request", message: message}
+}
 
 // upload is a result on its way in.
 type upload struct {
@@ -276,7 +291,7 @@ func (s *Studio) text(part *multipart.Part) (string, error) {
 		return "", s.broken(err)
 	}
 	if len(data) > maxTextPart {
-		return "", &refusal{http.StatusRequestEntityTooLarge, "too_large", "a text part is larger than " + size(maxTextPart)}
+		return "", &refusal{status: http.StatusRequestEntityTooLarge, code: "too_large", message: "a text part is larger than " + size(maxTextPart)}
 	}
 	return string(data), nil
 }
@@ -284,7 +299,7 @@ func (s *Studio) text(part *multipart.Part) (string, error) {
 // broken explains a body that could not be read to its end.
 func (s *Studio) broken(err error) error {
 	if tooBig := (*http.MaxBytesError)(nil); errors.As(err, &tooBig) {
-		return &refusal{http.StatusRequestEntityTooLarge, "too_large", "the result is larger than " + size(s.cfg.MaxResult)}
+		return &refusal{status: http.StatusRequestEntityTooLarge, code: "too_large", message: "the result is larger than " + size(s.cfg.MaxResult)}
 	}
 	return bad("the body is damaged or was cut off")
 }

@@ -57,7 +57,7 @@ func (c *Client) Submit(ctx context.Context, job Job) (Submitted, error) {
 // Get describes a job.
 func (c *Client) Get(ctx context.Context, id string) (JobStatus, error) {
 	var out JobStatus
-	err := c.json(ctx, http.MethodGet, nil, &out, "jobs", id)
+	err := c.json(ctx, http.MethodGet, nil, &out, "jobs/"+url.PathEscape(id))
 	return out, err
 }
 
@@ -65,7 +65,7 @@ func (c *Client) Get(ctx context.Context, id string) (JobStatus, error) {
 // is its state before. A job that has ended is an *Error with status 409.
 func (c *Client) Cancel(ctx context.Context, id string) (JobStatus, error) {
 	var out JobStatus
-	err := c.json(ctx, http.MethodPost, nil, &out, "jobs", id, "cancel")
+	err := c.json(ctx, http.MethodPost, nil, &out, "jobs/"+url.PathEscape(id)+"/cancel")
 	return out, err
 }
 
@@ -84,23 +84,76 @@ func (c *Client) PutInput(ctx context.Context, contentType string, data io.Reade
 
 // Models lists the models that jobs may name.
 func (c *Client) Models(ctx context.Context) ([]Model, error) {
-	var out ModelList
-	err := c.json(ctx, http.MethodGet, nil, &out, "models")
-	return out.Models, err
+	return pages(func(query string) ([]Model, string, error) {
+		var out ModelList
+		err := c.json(ctx, http.MethodGet, nil, &out, "models"+query)
+		return out.Models, out.Next, err
+	})
+}
+
+// Keys lists the API keys, the oldest first. This and the next two are for the
+// operator.
+func (c *Client) Keys(ctx context.Context) ([]Key, error) {
+	return pages(func(query string) ([]Key, string, error) {
+		var out KeyList
+		err := c.json(ctx, http.MethodGet, nil, &out, "keys"+query)
+		return out.Keys, out.Next, err
+	})
+}
+
+// CreateKey makes an API key.
+func (c *Client) CreateKey(ctx context.Context, key KeyRequest) (NewKey, error) {
+	body, err := json.Marshal(key)
+	if err != nil {
+		return NewKey{}, fmt.Errorf("encode the key: %w", err)
+	}
+	var out NewKey
+	err = c.json(ctx, http.MethodPost, body, &out, "keys")
+	return out, err
+}
+
+// RevokeKey makes an API key void. An unknown one is an *Error with status 404.
+func (c *Client) RevokeKey(ctx context.Context, id string) error {
+	resp, err := c.do(ctx, http.MethodDelete, nil, "keys/"+url.PathEscape(id))
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// maxPages bounds a list whose pages never end.
+const maxPages = 10_000
+
+// pages reads a list to its end.
+func pages[T any](page func(query string) ([]T, string, error)) ([]T, error) {
+	var all []T
+	query := ""
+	for range maxPages {
+		some, next, err := page(query)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, some...)
+		if next == "" {
+			return all, nil
+		}
+		query = "?limit=1000&cursor=" + url.QueryEscape(next)
+	}
+	return nil, errors.New("the studio's list does not end")
 }
 
 // Result returns the bytes of a finished job and their type. The caller closes
 // the body, and checks that it is as long as the job says.
 func (c *Client) Result(ctx context.Context, id string) (io.ReadCloser, string, error) {
-	resp, err := c.do(ctx, http.MethodGet, nil, "jobs", id, "result")
+	resp, err := c.do(ctx, http.MethodGet, nil, "jobs/"+url.PathEscape(id)+"/result")
 	if err != nil {
 		return nil, "", err
 	}
 	return resp.Body, resp.Header.Get("Content-Type"), nil
 }
 
-func (c *Client) json(ctx context.Context, method string, body []byte, out any, path ...string) error {
-	resp, err := c.do(ctx, method, body, path...)
+func (c *Client) json(ctx context.Context, method string, body []byte, out any, path string) error {
+	resp, err := c.do(ctx, method, body, path)
 	if err != nil {
 		return err
 	}
@@ -124,20 +177,17 @@ func readJSON(resp *http.Response, out any) error {
 }
 
 // do sends a request with a JSON body, if any.
-func (c *Client) do(ctx context.Context, method string, body []byte, path ...string) (*http.Response, error) {
+func (c *Client) do(ctx context.Context, method string, body []byte, path string) (*http.Response, error) {
 	if body == nil {
-		return c.send(ctx, method, "", nil, path...)
+		return c.send(ctx, method, "", nil, path)
 	}
-	return c.send(ctx, method, "application/json", bytes.NewReader(body), path...)
+	return c.send(ctx, method, "application/json", bytes.NewReader(body), path)
 }
 
 // send sends a request; an answer that is no success becomes an *Error.
-func (c *Client) send(ctx context.Context, method, contentType string, body io.Reader, path ...string) (*http.Response, error) {
-	escaped := make([]string, len(path))
-	for i, p := range path {
-		escaped[i] = url.PathEscape(p)
-	}
-	u := strings.TrimRight(c.base.String(), "/") + "/api/v1/" + strings.Join(escaped, "/")
+// path is escaped, and may have a query.
+func (c *Client) send(ctx context.Context, method, contentType string, body io.Reader, path string) (*http.Response, error) {
+	u := strings.TrimRight(c.base.String(), "/") + "/api/v1/" + path
 	req, err := http.NewRequestWithContext(ctx, method, u, body)
 	if err != nil {
 		return nil, fmt.Errorf("ask the studio: %w", err)

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -203,4 +204,60 @@ func FuzzReadEvents(f *testing.F) {
 			t.Errorf("%d events, ended with an error: %t", n, failed)
 		}
 	})
+}
+
+// TestPagesAreRead: a list is read to its end, and one without an end is not.
+func TestPagesAreRead(t *testing.T) {
+	c := studio(t, "GET /api/v1/keys", func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Query().Get("cursor") == "a+b" {
+			_, _ = io.WriteString(w, `{"keys":[{"id":"2"}]}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"keys":[{"id":"1"}],"next":"a+b"}`)
+	})
+	if keys, err := c.Keys(t.Context()); err != nil || len(keys) != 2 || keys[1].ID != "2" {
+		t.Errorf("%+v, %v", keys, err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	n := 0
+	c = studio(t, "GET /api/v1/models", func(w http.ResponseWriter, _ *http.Request) {
+		if n++; n == 5 {
+			cancel()
+		}
+		_, _ = io.WriteString(w, `{"models":[],"next":"x"}`)
+	})
+	if models, err := c.Models(ctx); err == nil {
+		t.Errorf("an endless list gives %v", models)
+	}
+}
+
+func TestKeyCalls(t *testing.T) {
+	c := studio(t, "POST /api/v1/keys", func(w http.ResponseWriter, r *http.Request) {
+		if data, err := io.ReadAll(r.Body); err != nil || string(data) != `{"name":"atelier"}` {
+			t.Errorf("the studio got %s, %v", data, err)
+		}
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, `{"id":"k","name":"atelier","prefix":"sw-k","key":"sw-k-secret"}`)
+	})
+	if key, err := c.CreateKey(t.Context(), KeyRequest{Name: "atelier"}); err != nil || key.ID != "k" || key.Text != "sw-k-secret" {
+		t.Errorf("%+v, %v", key, err)
+	}
+	c = studio(t, "DELETE /api/v1/keys/a%2Fb", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	if err := c.RevokeKey(t.Context(), "a/b"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestPutInput(t *testing.T) {
+	c := studio(t, "POST /api/v1/inputs", func(w http.ResponseWriter, r *http.Request) {
+		if data, err := io.ReadAll(r.Body); err != nil || string(data) != "RIFF" || r.Header.Get("Content-Type") != "audio/wav" {
+			t.Errorf("the studio got %s of %s, %v", data, r.Header.Get("Content-Type"), err)
+		}
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, `{"id":"in-1","url":"http://h/api/v1/inputs/in-1","bytes":4}`)
+	})
+	if in, err := c.PutInput(t.Context(), "audio/wav", strings.NewReader("RIFF")); err != nil || in.Bytes != 4 || in.URL == "" {
+		t.Errorf("%+v, %v", in, err)
+	}
 }

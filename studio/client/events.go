@@ -10,6 +10,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"net/url"
 )
 
 // Events follows a job: first its current state, then each change, until a
@@ -17,7 +18,7 @@ import (
 // connection that broke before; the job goes on then.
 func (c *Client) Events(ctx context.Context, id string) iter.Seq2[Event, error] {
 	return func(yield func(Event, error) bool) {
-		resp, err := c.do(ctx, http.MethodGet, nil, "jobs", id, "events")
+		resp, err := c.do(ctx, http.MethodGet, nil, "jobs/"+url.PathEscape(id)+"/events")
 		if err != nil {
 			yield(Event{}, err)
 			return

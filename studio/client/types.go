@@ -16,6 +16,44 @@ const (
 	maxEvent = 8 << 20 // of one server-sent event; JSON spells a character of a text with up to six
 )
 
+// Priorities of jobs. The queue takes the highest first; 0 is the usual one.
+const (
+	MinPriority = -100
+	MaxPriority = 100
+)
+
+// KeyRequest is what POST /api/v1/keys takes.
+type KeyRequest struct {
+	Name        string    `json:"name"`                  // for people
+	ExpiresAt   time.Time `json:"expiresAt,omitzero"`    // zero: never
+	MaxPriority int       `json:"maxPriority,omitempty"` // the highest that its jobs may have
+}
+
+// Key describes an API key. Times that have not come yet are zero and left out.
+type Key struct {
+	ID          string    `json:"id"`
+	Name        string    `json:"name"`
+	Prefix      string    `json:"prefix"` // how the key begins
+	MaxPriority int       `json:"maxPriority"`
+	CreatedAt   time.Time `json:"createdAt"`
+	ExpiresAt   time.Time `json:"expiresAt,omitzero"`
+	RevokedAt   time.Time `json:"revokedAt,omitzero"`
+	LastUsedAt  time.Time `json:"lastUsedAt,omitzero"` // to the minute
+}
+
+// NewKey is a key that was just made, with its text, which is a secret and told
+// only once.
+type NewKey struct {
+	Key
+	Text string `json:"key"`
+}
+
+// KeyList is the answer to GET /api/v1/keys.
+type KeyList struct {
+	Keys []Key  `json:"keys"`
+	Next string `json:"next,omitempty"` // cursor of the next page; empty: there is none
+}
+
 // Job is what POST /api/v1/jobs takes.
 type Job struct {
 	Model          string                `json:"model"`
@@ -24,6 +62,7 @@ type Job struct {
 	VRAMGBEstimate *float64              `json:"vramGbEstimate,omitempty"` // GiB; nil: the model's
 	GameID         string                `json:"gameId,omitempty"`
 	AssetName      string                `json:"assetName,omitempty"`
+	Priority       int                   `json:"priority,omitempty"` // MinPriority to MaxPriority
 }
 
 // State is where a job stands: queued, offered, running, done, failed or
@@ -57,6 +96,8 @@ type JobStatus struct {
 	Model      string            `json:"model"`
 	Task       *protocol.Task    `json:"task,omitempty"` // only of a single job
 	Attempts   int               `json:"attempts"`
+	Priority   int               `json:"priority,omitempty"`
+	Submitter  string            `json:"submitter,omitempty"` // id of the API key; empty: the operator
 	WorkerID   string            `json:"workerId,omitempty"`
 	Error      string            `json:"error,omitempty"`
 	CreatedAt  time.Time         `json:"createdAt"`
@@ -118,6 +159,7 @@ func (e Event) Data() ([]byte, error) {
 // JobList is the answer to GET /api/v1/jobs.
 type JobList struct {
 	Jobs []JobStatus `json:"jobs"`
+	Next string      `json:"next,omitempty"` // cursor of the next page; empty: there is none
 }
 
 // Input describes bytes that the studio keeps for jobs, until 24 hours after the
@@ -142,6 +184,7 @@ type Model struct {
 // ModelList is the answer to GET /api/v1/models.
 type ModelList struct {
 	Models []Model `json:"models"`
+	Next   string  `json:"next,omitempty"` // cursor of the next page; empty: there is none
 }
 
 // Error is an answer of the studio that is not a success.

@@ -42,6 +42,8 @@ type Job struct {
 	WorkerID       string               `json:"workerId,omitempty"`
 	Session        string               `json:"session,omitempty"` // the session that holds the claim
 	Error          string               `json:"error,omitempty"`
+	Submitter      string               `json:"submitter,omitempty"`  // id of the API key; empty: the operator
+	Priority       int                  `json:"priority,omitempty"`   // higher goes first
 	Inputs         []string             `json:"inputs,omitempty"`     // ids of the studio's inputs that the task names
 	Cancelling     bool                 `json:"cancelling,omitempty"` // claimed, and to be cancelled
 	CreatedAt      time.Time            `json:"createdAt"`
@@ -68,6 +70,18 @@ type Input struct {
 	CreatedAt time.Time `json:"createdAt"`
 	ExpiresAt time.Time `json:"expiresAt"` // unless a job uses it later
 	Data      Result    `json:"data"`
+}
+
+// Key is the record of an API key. Times that have not come yet are zero.
+type Key struct {
+	ID          string    `json:"id"`
+	Name        string    `json:"name"`
+	Hash        string    `json:"hash"` // hex SHA-256 of the key's text
+	MaxPriority int       `json:"maxPriority,omitempty"`
+	CreatedAt   time.Time `json:"createdAt"`
+	ExpiresAt   time.Time `json:"expiresAt,omitzero"` // zero: never
+	RevokedAt   time.Time `json:"revokedAt,omitzero"`
+	LastUsedAt  time.Time `json:"lastUsedAt,omitzero"`
 }
 
 // Worker is the record of an approved worker.

@@ -45,6 +45,7 @@ type Store struct {
 	Registrations *Bucket[Registration]
 	Models        *Bucket[Model]
 	Inputs        *Bucket[Input]
+	Keys          *Bucket[Key]
 
 	lock    *flock.Flock
 	server  *server.Server
@@ -139,6 +140,9 @@ func (s *Store) start(ctx context.Context, cfg Config) error {
 		return err
 	}
 	if s.Inputs, err = openBucket[Input](ctx, s.js, "inputs"); err != nil {
+		return err
+	}
+	if s.Keys, err = openBucket[Key](ctx, s.js, "keys"); err != nil {
 		return err
 	}
 	s.objects, err = s.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: resultBucket, Storage: jetstream.FileStorage})
