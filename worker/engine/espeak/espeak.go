@@ -10,7 +10,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -20,6 +19,7 @@ import (
 
 	"studioworker/worker/engine"
 	"studioworker/worker/engine/process"
+	"studioworker/worker/engine/program"
 )
 
 // ID is the engine's name on the wire.
@@ -160,34 +160,9 @@ func (e *Engine) run(ctx context.Context, cfg process.Config) (process.Output, e
 
 // find returns the path of the program, or nothing (engines spec §4.1).
 func (e *Engine) find() string {
-	if e.cfg.Variable != "" && isProgram(e.cfg.Variable) {
-		if path, err := filepath.Abs(e.cfg.Variable); err == nil {
-			return path // the program runs in another folder
-		}
-	}
-	var folders []string
-	if e.cfg.Home != "" {
-		folders = append(folders, filepath.Join(e.cfg.Home, ".local", "bin"))
-	}
-	name := "espeak-ng"
-	if runtime.GOOS == "windows" {
-		name += ".exe"
-	}
-	for _, folder := range append(folders, filepath.SplitList(e.cfg.Path)...) {
-		if path := filepath.Join(folder, name); filepath.IsAbs(folder) && isProgram(path) {
-			return path
-		}
-	}
-	return ""
-}
-
-// isProgram tells whether path is a file that can be run.
-func isProgram(path string) bool {
-	info, err := os.Stat(path)
-	if err != nil || !info.Mode().IsRegular() {
-		return false
-	}
-	return runtime.GOOS == "windows" || info.Mode()&0o111 != 0
+	places := program.Places{Home: e.cfg.Home, Path: e.cfg.Path}
+	found, _ := places.Find(program.Query{Name: "espeak-ng", Variable: e.cfg.Variable})
+	return found.Path
 }
 
 // wordsPerMinute turns a speed, 1 being natural, into what the program takes.
