@@ -17,16 +17,20 @@ type Class string
 
 // The failure classes that our engines use.
 const (
-	ClassUnsupportedKind Class = "unsupported_kind"
-	ClassBadInput        Class = "bad_input"
-	ClassModelCorrupt    Class = "model_corrupt" // fetched anew, and bad again
-	ClassEngineMissing   Class = "engine_missing"
-	ClassGPURuntime      Class = "gpu_runtime"
-	ClassOutOfMemory     Class = "out_of_memory"
-	ClassEngineCrash     Class = "engine_crash"
-	ClassTimeout         Class = "timeout"
-	ClassInternal        Class = "internal"
-	ClassCancelled       Class = "cancelled"
+	ClassUnsupportedKind    Class = "unsupported_kind"
+	ClassBadInput           Class = "bad_input"
+	ClassInputUnreachable   Class = "input_unreachable"
+	ClassInputGone          Class = "input_gone"
+	ClassModelUnavailable   Class = "model_unavailable"
+	ClassModelCorrupt       Class = "model_corrupt" // fetched anew, and bad again
+	ClassEngineMissing      Class = "engine_missing"
+	ClassGPURuntime         Class = "gpu_runtime"
+	ClassInsufficientMemory Class = "insufficient_memory"
+	ClassOutOfMemory        Class = "out_of_memory"
+	ClassEngineCrash        Class = "engine_crash"
+	ClassTimeout            Class = "timeout"
+	ClassInternal           Class = "internal"
+	ClassCancelled          Class = "cancelled"
 )
 
 // textLimit is the length of an error text in characters (engines spec §11).
@@ -102,11 +106,15 @@ func Retryable(err error) bool {
 	switch e.Class {
 	case ClassUnsupportedKind, // no worker's engine of this name serves the kind
 		ClassBadInput,     // the job itself is wrong
+		ClassInputGone,    // 404 or 410: nobody has it any more
 		ClassModelCorrupt: // what is published is bad, for every worker
 		return false
-	case ClassEngineMissing, // another worker may have it
-		ClassGPURuntime,  // its driver may work
-		ClassOutOfMemory, // may fit elsewhere, or later
+	case ClassInputUnreachable, // a server that may come back, or a signature that ran out
+		ClassModelUnavailable,   // the same for a model
+		ClassEngineMissing,      // another worker may have it
+		ClassGPURuntime,         // the same for a driver
+		ClassInsufficientMemory, // may fit elsewhere, or later
+		ClassOutOfMemory,        // the same
 		ClassEngineCrash,
 		ClassTimeout,
 		ClassInternal,

@@ -1,6 +1,10 @@
 package engine
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"studioworker/worker/models"
+)
 
 // Request is one job for one engine. Of the parameter fields, the one that
 // matches Kind is set.
@@ -52,15 +56,7 @@ type Source struct {
 }
 
 // File is one file of a model (protocol spec §5.2).
-type File struct {
-	Role     string
-	URL      string
-	Filename string
-	// ApproxBytes is 0 when unknown.
-	ApproxBytes uint64
-	// SHA256 is 64 hex digits, or empty when unknown.
-	SHA256 string
-}
+type File = models.File
 
 // Defaults are a model's own settings, used where a job chose none (protocol
 // spec §5.3). A zero value means that the model names none.

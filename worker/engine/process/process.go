@@ -28,8 +28,12 @@ type Config struct {
 	// OnLine, when set, is called with each line as it comes, by one goroutine
 	// at a time. It must not block: the child waits meanwhile.
 	OnLine func(Stream, string)
-	// WallLimit bounds the whole run. It must be above 0.
+	// WallLimit bounds the whole run. It must be above 0, or 0 for a Resident.
 	WallLimit time.Duration
+	// Resident says that the child serves until ctx ends: there is no wall limit.
+	Resident bool
+	// OnStart, when set, is called once the child runs, with its process id.
+	OnStart func(pid int)
 	// StallLimit bounds the time without any output; 0 means no such limit.
 	StallLimit time.Duration
 }
@@ -50,8 +54,8 @@ type Output struct {
 // *ExitError. A child that ends with code 0 although it was asked to stop
 // counts as stopped.
 func Run(ctx context.Context, cfg Config) (Output, error) {
-	if cfg.Path == "" || cfg.WallLimit <= 0 || cfg.StallLimit < 0 {
-		return Output{}, errors.New("run child: path and a wall limit above 0 are required")
+	if cfg.Path == "" || cfg.WallLimit < 0 || (cfg.WallLimit == 0) != cfg.Resident || cfg.StallLimit < 0 {
+		return Output{}, errors.New("run child: a path is required, and a wall limit above 0 unless it is resident")
 	}
 	name := filepath.Base(cfg.Path)
 	if ctx.Err() != nil {
@@ -65,10 +69,12 @@ func Run(ctx context.Context, cfg Config) (Output, error) {
 
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	wall := time.AfterFunc(cfg.WallLimit, func() {
-		cancel(&LimitError{Program: name, Limit: cfg.WallLimit})
-	})
-	defer wall.Stop()
+	if !cfg.Resident {
+		wall := time.AfterFunc(cfg.WallLimit, func() {
+			cancel(&LimitError{Program: name, Limit: cfg.WallLimit})
+		})
+		defer wall.Stop()
+	}
 	heard := func() {}
 	if cfg.StallLimit > 0 {
 		stall := time.AfterFunc(cfg.StallLimit, func() {
@@ -120,6 +126,9 @@ func Run(ctx context.Context, cfg Config) (Output, error) {
 	group.watch(cmd.Process.Pid, func(err error) {
 		cancel(&StartError{Program: name, Err: err})
 	})
+	if cfg.OnStart != nil {
+		cfg.OnStart(cmd.Process.Pid)
+	}
 	group.awaitLeader()
 	err := cmd.Wait()
 	group.finish()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -160,6 +161,7 @@ func TestRunRefusesWhatItCannotStart(t *testing.T) {
 		"no path":       {WallLimit: time.Second},
 		"no wall limit": {Path: "x"},
 		"bad stall":     {Path: "x", WallLimit: time.Second, StallLimit: -1},
+		"both":          {Path: "x", WallLimit: time.Second, Resident: true},
 	} {
 		if _, err := process.Run(t.Context(), cfg); err == nil {
 			t.Errorf("%s: no error", name)
@@ -256,6 +258,51 @@ func TestRunSurvivesPanicOfOnLine(t *testing.T) {
 	_, err := process.Run(t.Context(), cfg)
 	if err == nil || !strings.Contains(err.Error(), "panic: bad parser") {
 		t.Errorf("err = %v, want the panic", err)
+	}
+}
+
+func TestResidentRunsUntilItIsStopped(t *testing.T) {
+	cfg := child(t, "hang")
+	cfg.WallLimit, cfg.Resident = 0, true
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cause, pid := errors.New("enough"), 0
+	cfg.OnStart = func(id int) { pid = id }
+	cfg.OnLine = func(process.Stream, string) { cancel(cause) }
+	if _, err := process.Run(ctx, cfg); !errors.Is(err, cause) || pid == 0 {
+		t.Errorf("pid %d, %v", pid, err)
+	}
+}
+
+func TestEngineEnvironment(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the variable has another name on this system")
+	}
+	bare, full := t.TempDir(), filepath.Join(t.TempDir(), "a[1]")
+	if err := os.Mkdir(full, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(full, "libx.so.1"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		dir, inherited, want string
+	}{
+		"nothing beside":          {bare, "", ""},
+		"nothing beside, but set": {bare, "/opt/lib", "/opt/lib"},
+		"libraries beside":        {full, "", full},
+		"both":                    {full, "/opt/lib", full + ":/opt/lib"},
+	} {
+		environ := []string{"PATH=/bin", "TOKEN=x"}
+		want := []string{"PATH=/bin"}
+		if c.inherited != "" {
+			environ = append(environ, "LD_LIBRARY_PATH="+c.inherited)
+		}
+		if c.want != "" {
+			want = append(want, "LD_LIBRARY_PATH="+c.want)
+		}
+		if got := process.EngineEnvironment(environ, c.dir); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
 	}
 }
 
