@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -15,6 +16,28 @@ import (
 
 // Version is what the program calls itself until a release stamps its own.
 const Version = "0.1.0"
+
+// commit is the revision of the sources as the build noted it; empty when it did
+// not. A plus sign says that they had been changed.
+func commit() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	var revision, changed string
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			changed = "+"
+		}
+	}
+	if revision == "" {
+		return ""
+	}
+	return revision[:min(len(revision), 12)] + changed
+}
 
 // Exit codes.
 const (

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
 
+	"studioworker/worker/availability/disk"
 	"studioworker/worker/protocol"
 )
 
@@ -47,7 +49,7 @@ func (h *host) TryHere(context.Context) error {
 
 // Join asks the studio at address to let this computer in. An address without a
 // scheme is taken as https, or as http on this computer.
-func (h *host) Join(_ context.Context, address string) error {
+func (h *host) Join(ctx context.Context, address string) error {
 	address = strings.TrimSpace(address)
 	if address == "" {
 		return errors.New("enter the address of a studio")
@@ -59,8 +61,40 @@ func (h *host) Join(_ context.Context, address string) error {
 		}
 		address = scheme + address
 	}
+	if err := h.worker.CheckStudio(ctx, address); err != nil {
+		return err
+	}
 	return h.worker.SetStudio(address, false)
 }
+
+// ApplyConfig saves settings and takes them up.
+func (h *host) ApplyConfig(_ context.Context, changes map[string]string) error {
+	return h.worker.ApplyConfig(changes)
+}
+
+// FreeSpace asks the nearest folder above path that exists.
+func (h *host) FreeSpace(path string) (uint64, error) {
+	for {
+		n, err := disk.Free(path)
+		up := filepath.Dir(path)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) || up == path {
+			return n, err
+		}
+		path = up
+	}
+}
+
+// StartAtLogin says that this build cannot.
+func (h *host) StartAtLogin() (bool, error) { return false, errors.ErrUnsupported }
+
+// SetStartAtLogin says that this build cannot.
+func (h *host) SetStartAtLogin(context.Context, bool) error { return errors.ErrUnsupported }
+
+// CheckUpdate says that this build does not update itself.
+func (h *host) CheckUpdate(context.Context) error { return errors.ErrUnsupported }
+
+// RestartForUpdate says that this build does not update itself.
+func (h *host) RestartForUpdate(context.Context) error { return errors.ErrUnsupported }
 
 // Submit queues a job in the private studio.
 func (h *host) Submit(ctx context.Context, kind, text string) error {

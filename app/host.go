@@ -125,7 +125,7 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	}
 	h.worker, err = worker.New(worker.Config{
 		Store: store, Observers: h.observers, Logs: queue, Log: h.log, Router: router, GPUs: cards.List,
-		Version: Version, Private: h.private != nil, OutboxFS: hc.outboxFS, MachineID: identity.MachineID,
+		Version: Version, Commit: commit(), Private: h.private != nil, OutboxFS: hc.outboxFS, MachineID: identity.MachineID,
 	})
 	return h, err
 }

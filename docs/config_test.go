@@ -1,6 +1,7 @@
 package docs
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -23,6 +24,12 @@ func TestConfigPage(t *testing.T) {
 	got := firstCells(string(page), "key")
 	if want := config.Keys(); !slices.Equal(got, want) {
 		t.Errorf("config.md has\n%q\nthe config has\n%q", got, want)
+	}
+	for _, d := range config.Descriptors() {
+		row := fmt.Sprintf("| `%s` | %s | %s | %s |\n", d.Key, d.Kind, d.Default, d.Meaning)
+		if !strings.Contains(string(page), row) {
+			t.Errorf("config.md lacks the row\n%s", row)
+		}
 	}
 	for _, table := range tables(string(page)) {
 		for _, row := range table {

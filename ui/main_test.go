@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"image"
 	"image/color"
 	"image/png"
@@ -34,6 +35,9 @@ var errTest = errors.New("it did not work")
 type fakeControls struct {
 	obs *observe.WorkerObservers
 	err error // what the commands answer
+
+	login    bool
+	loginErr error
 
 	mu    sync.Mutex
 	calls []string
@@ -74,6 +78,22 @@ func (c *fakeControls) ResetRegistration(context.Context) error { return c.note(
 func (c *fakeControls) SetThreshold(_ context.Context, gb float64) error {
 	return c.note("threshold " + model.Threshold(gb))
 }
+
+func (c *fakeControls) ApplyConfig(_ context.Context, changes map[string]string) error {
+	return c.note(fmt.Sprint("apply ", changes))
+}
+
+func (c *fakeControls) FreeSpace(string) (uint64, error) { return 250 << 30, c.err }
+
+func (c *fakeControls) StartAtLogin() (bool, error) { return c.login, c.loginErr }
+
+func (c *fakeControls) SetStartAtLogin(_ context.Context, on bool) error {
+	return c.note(fmt.Sprint("login ", on))
+}
+
+func (c *fakeControls) CheckUpdate(context.Context) error { return c.note("check") }
+
+func (c *fakeControls) RestartForUpdate(context.Context) error { return c.note("restart") }
 
 func (c *fakeControls) TryHere(context.Context) error { return c.note("try") }
 

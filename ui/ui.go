@@ -31,9 +31,27 @@ type Controls interface {
 	ResetRegistration(ctx context.Context) error
 	// SetThreshold sets the largest job to take, in GB of graphics memory.
 	SetThreshold(ctx context.Context, gb float64) error
+	// ApplyConfig saves settings, all or none: config keys and their values, as the
+	// slot Config has them. What can applies at once.
+	ApplyConfig(ctx context.Context, changes map[string]string) error
+	// FreeSpace is how many bytes fit on the disk of a folder that may not exist yet.
+	FreeSpace(path string) (uint64, error)
+	// StartAtLogin says whether the program starts when the person logs in. An error
+	// that is [errors.ErrUnsupported] means that this build cannot.
+	StartAtLogin() (bool, error)
+	// SetStartAtLogin changes that.
+	SetStartAtLogin(ctx context.Context, on bool) error
+	// CheckUpdate looks for a newer release now; the slot Update has the outcome. An
+	// error that is [errors.ErrUnsupported] means that this build does not update
+	// itself.
+	CheckUpdate(ctx context.Context) error
+	// RestartForUpdate installs a release that is ready, which starts the program
+	// anew.
+	RestartForUpdate(ctx context.Context) error
 	// TryHere starts a private studio on this computer.
 	TryHere(ctx context.Context) error
-	// Join asks the studio at address to let this computer in.
+	// Join asks the studio at address to let this computer in, after a look whether
+	// one is there: an [observe.StudioError] says why not, and nothing has changed.
 	Join(ctx context.Context, address string) error
 	// Submit queues a job in the private studio. kind is a wire task kind.
 	Submit(ctx context.Context, kind, text string) error

@@ -10,6 +10,7 @@ import (
 
 	"studioworker/gpu"
 	"studioworker/worker/availability"
+	"studioworker/worker/config"
 	"studioworker/worker/engine"
 	"studioworker/worker/observe"
 	"studioworker/worker/protocol"
@@ -78,7 +79,7 @@ func (w *Worker) showSettings() {
 	private := w.private
 	w.mu.Unlock()
 	s := observe.Settings{
-		PrivateStudio: private, VRAMThresholdGB: c.VRAMThresholdGB, ConfigPath: w.cfg.Store.Path(), Version: w.cfg.Version,
+		PrivateStudio: private, VRAMThresholdGB: c.VRAMThresholdGB, ConfigPath: w.cfg.Store.Path(), Version: w.cfg.Version, Commit: w.cfg.Commit,
 	}
 	if w.cfg.Store.Chosen() {
 		s.StudioURL = c.APIBaseURL
@@ -91,6 +92,26 @@ func (w *Worker) showSettings() {
 		}
 	}
 	w.cfg.Observers.Settings.Set(s)
+	w.cfg.Observers.Config.Set(configKeys(c))
+}
+
+// configKeys lists what a person may set, with its values.
+func configKeys(c config.Config) []observe.ConfigKey {
+	var keys []observe.ConfigKey
+	for _, d := range config.Descriptors() {
+		if !d.Editable {
+			continue
+		}
+		value, err := c.Value(d.Key)
+		if err != nil {
+			continue // each described key has a value: a test says so
+		}
+		keys = append(keys, observe.ConfigKey{
+			Name: d.Key, Kind: string(d.Kind), Unit: d.Unit, Min: d.Min, Max: d.Max,
+			Default: d.Default, Meaning: d.Meaning, Restart: d.Restart, Value: value,
+		})
+	}
+	return keys
 }
 
 // logBanner is the first line of a worker's life (§9). It holds no secret.

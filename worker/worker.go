@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +39,7 @@ type Config struct {
 	Router    *engine.Router
 	GPUs      func(context.Context) ([]gpu.Device, error)
 	Version   string
+	Commit    string        // of the sources; empty = unknown
 	Private   bool          // the studio runs in this program
 	OutboxFS  outbox.FS     // nil = the real one
 	Heartbeat time.Duration // 0 = protocol.HeartbeatInterval
@@ -276,6 +279,45 @@ func (w *Worker) SetStudio(address string, private bool) error {
 	w.private = private
 	w.mu.Unlock()
 	w.begin()
+	return nil
+}
+
+// CheckStudio asks whether a studio answers at address. Its errors are
+// [observe.StudioError], or ctx's.
+func (w *Worker) CheckStudio(ctx context.Context, address string) error {
+	return registration.Check(ctx, w.network.Client(), "studio-worker/"+w.cfg.Version, address)
+}
+
+// ApplyConfig saves changes of settings, all or none, and takes them up at once,
+// but for those that config.Descriptors marks for the next start. The values are
+// texts as [config.Config.Value] gives them. A refusal is a [config.KeyError].
+func (w *Worker) ApplyConfig(changes map[string]string) error {
+	var refused error
+	var moved bool
+	err := w.cfg.Store.Update(func(c *config.Config) {
+		next := *c
+		for _, key := range slices.Sorted(maps.Keys(changes)) {
+			if refused = next.Set(key, changes[key]); refused != nil {
+				return // nothing is changed
+			}
+		}
+		if moved = next.APIBaseURL != c.APIBaseURL; moved {
+			next.ResetRegistration() // credentials are one studio's
+		}
+		*c = next
+	})
+	if err := errors.Join(refused, err); err != nil {
+		return err
+	}
+	w.cfg.Log.Info("settings were changed by the person", "keys", slices.Sorted(maps.Keys(changes)))
+	if moved {
+		w.mu.Lock()
+		w.private = false
+		w.mu.Unlock()
+		w.begin()
+	}
+	w.availability.Refresh()
+	w.showSettings()
 	return nil
 }
 

@@ -132,6 +132,49 @@ func TestSpec051AChangedThreshold(t *testing.T) {
 	}
 }
 
+// TestApplyConfig: settings are saved all or none and hold at once; another studio
+// registers anew.
+func TestApplyConfig(t *testing.T) {
+	t.Parallel()
+	one, two := newStudio(t), newStudio(t)
+	f := prepare(t, approved(one), answers, func(c *Config) { c.Heartbeat = 20 * time.Millisecond }).start(t)
+	c := one.Welcome(t)
+	err := f.ApplyConfig(map[string]string{"vram_threshold_gb": "7.5", "drain_secs": "soon"})
+	if bad, ok := errors.AsType[*config.KeyError](err); !ok || bad.Key != "drain_secs" {
+		t.Errorf("got %v", err)
+	}
+	if got := f.store.Get(); got.VRAMThresholdGB != config.DefaultThresholdGB {
+		t.Error("half of a refused change was saved")
+	}
+	if err := f.ApplyConfig(map[string]string{"vram_threshold_gb": "7.5", "weekly_hours": "mon 00:00-00:01"}); err != nil {
+		t.Fatal(err)
+	}
+	sessiontest.Await(t, c, func(b protocol.Heartbeat) bool { return b.Capabilities.VRAMThresholdGB == 7.5 })
+	now := time.Now()
+	if a := f.seen.Availability.Get(); a.Block != observe.BlockHours && (now.Weekday() != time.Monday || now.Hour() > 0) {
+		t.Errorf("weekly hours wait for something: %+v", a)
+	}
+	shown := map[string]string{}
+	for _, k := range f.seen.Config.Get() {
+		shown[k.Name] = k.Value
+		if k.Kind == string(config.KindSecret) || k.Meaning == "" {
+			t.Errorf("shown %+v", k)
+		}
+	}
+	if shown["vram_threshold_gb"] != "7.5" || shown["weekly_hours"] != "mon 00:00-00:01" || len(shown) < 10 {
+		t.Errorf("shown %v", shown)
+	}
+	if err := f.CheckStudio(t.Context(), "nothing"); err == nil {
+		t.Error("no address was taken as a studio")
+	}
+	if err := f.ApplyConfig(map[string]string{"api_base_url": two.Server.URL}); err != nil {
+		t.Fatal(err)
+	}
+	if other := two.Welcome(t); other.Request.Header.Get("Authorization") != "Bearer tok-1" {
+		t.Errorf("the new studio saw %v", other.Request.Header)
+	}
+}
+
 func TestCapabilities(t *testing.T) {
 	t.Parallel()
 	s := newStudio(t)

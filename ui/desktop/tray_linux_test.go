@@ -69,6 +69,8 @@ func child() error {
 }
 
 type childControls struct {
+	ui.Controls // what no test asks for: nil
+
 	obs    *observe.WorkerObservers
 	cancel context.CancelFunc
 }
@@ -92,15 +94,6 @@ func (c childControls) Quit() {
 	fmt.Println("quit")
 	c.cancel()
 }
-
-func (childControls) ResetRegistration(context.Context) error     { return errors.ErrUnsupported }
-func (childControls) SetThreshold(context.Context, float64) error { return errors.ErrUnsupported }
-func (childControls) TryHere(context.Context) error               { return errors.ErrUnsupported }
-func (childControls) Join(context.Context, string) error          { return errors.ErrUnsupported }
-func (childControls) Submit(context.Context, string, string) error {
-	return errors.ErrUnsupported
-}
-func (childControls) Open(string) error { return errors.ErrUnsupported }
 
 // tool finds a program that the tests need.
 func tool(t *testing.T, name string) string {

@@ -18,6 +18,7 @@ const (
 // WorkerObservers is everything the worker lets others see.
 type WorkerObservers struct {
 	Settings     Slot[Settings]
+	Config       Slot[[]ConfigKey] // what a person may set, in the order of the file
 	Registration Slot[Registration]
 	Session      Slot[Session]
 	Heartbeat    Slot[Heartbeat]
@@ -49,6 +50,7 @@ type Settings struct {
 	VRAMThresholdGB float64 // largest estimate the worker takes, in GiB
 	ConfigPath      string
 	Version         string
+	Commit          string   // of the sources; empty = unknown
 	Serves          []string // task kinds this machine can serve, in wire order
 	Models          []string // models this machine can serve, as capabilities name them
 }
