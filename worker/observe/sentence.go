@@ -16,7 +16,7 @@ func Sentence(a Availability, now time.Time) string {
 		}
 		return "Paused by you until " + clock(a.Until, now)
 	case BlockDiskFull:
-		return "Disk almost full" + after(": ", a.Detail)
+		return "Disk almost full" + after(a.Detail)
 	case BlockHours:
 		if a.Until.IsZero() {
 			return "Outside your hours"
@@ -30,14 +30,14 @@ func Sentence(a Availability, now time.Time) string {
 		}
 		return "Waiting: " + a.Detail
 	}
-	return "Takes no jobs" + after(": ", a.Detail)
+	return "Takes no jobs" + after(a.Detail)
 }
 
-func after(separator, text string) string {
+func after(text string) string {
 	if text == "" {
 		return ""
 	}
-	return separator + text
+	return ": " + text
 }
 
 // clock words a moment as shortly as it is clear: the time of today, with the day

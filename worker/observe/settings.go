@@ -36,13 +36,13 @@ type StudioError struct {
 func (e *StudioError) Error() string {
 	switch e.Problem {
 	case StudioBadAddress:
-		return e.Address + " is not the address of a studio" + after(": ", e.Detail)
+		return e.Address + " is not the address of a studio" + after(e.Detail)
 	case StudioUnreachable:
-		return "nobody answers at " + e.Address + after(": ", e.Detail)
+		return "nobody answers at " + e.Address + after(e.Detail)
 	case StudioNoStudio:
-		return "a server answers at " + e.Address + ", but it is not a studio" + after(": ", e.Detail)
+		return "a server answers at " + e.Address + ", but it is not a studio" + after(e.Detail)
 	case StudioInTrouble:
-		return "the server at " + e.Address + " is in trouble, try again later" + after(": ", e.Detail)
+		return "the server at " + e.Address + " is in trouble, try again later" + after(e.Detail)
 	}
-	return e.Address + " cannot be joined" + after(": ", e.Detail)
+	return e.Address + " cannot be joined" + after(e.Detail)
 }
