@@ -7,6 +7,7 @@ require (
 	fyne.io/systray v1.12.2
 	github.com/DeRuina/timberjack v1.4.9
 	github.com/HugoSmits86/nativewebp v0.9.3
+	github.com/coreos/go-systemd/v22 v22.7.0
 	github.com/dustin/go-humanize v1.1.0
 	github.com/ebitengine/purego v0.11.3
 	github.com/getsentry/sentry-go v0.50.0
@@ -14,6 +15,7 @@ require (
 	github.com/gofrs/flock v0.13.1
 	github.com/gorilla/websocket v1.5.3
 	github.com/jaypipes/ghw v0.27.0
+	github.com/kardianos/service v1.3.0
 	github.com/nats-io/nats-server/v2 v2.15.2
 	github.com/nats-io/nats.go v1.55.0
 	github.com/pelletier/go-toml/v2 v2.4.3

@@ -20,6 +20,7 @@ import (
 	"studioworker/ui/model"
 	"studioworker/worker/config"
 	"studioworker/worker/protocol"
+	"studioworker/worker/service"
 )
 
 func (c *command) runCommand() *cobra.Command {
@@ -38,7 +39,7 @@ func (c *command) runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return h.run(cmd.Context())
+			return service.Managed(cmd.Context(), h.run)
 		},
 	}
 }

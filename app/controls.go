@@ -84,12 +84,6 @@ func (h *host) FreeSpace(path string) (uint64, error) {
 	}
 }
 
-// StartAtLogin says that this build cannot.
-func (h *host) StartAtLogin() (bool, error) { return false, errors.ErrUnsupported }
-
-// SetStartAtLogin says that this build cannot.
-func (h *host) SetStartAtLogin(context.Context, bool) error { return errors.ErrUnsupported }
-
 // CheckUpdate says that this build does not update itself.
 func (h *host) CheckUpdate(context.Context) error { return errors.ErrUnsupported }
 

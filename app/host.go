@@ -181,6 +181,7 @@ func (h *host) run(ctx context.Context) error {
 	g.Go(func() error { return h.instance.serve(inner, h.answer) })
 	finished := make(chan struct{})
 	var watcher errgroup.Group
+	watcher.Go(func() error { h.tellManager(inner, finished); return nil })
 	watcher.Go(func() error {
 		select {
 		case s := <-signals:

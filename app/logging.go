@@ -22,10 +22,11 @@ const sentryFlush = 2 * time.Second
 // handler for the window and the studio, and Sentry when SENTRY_DSN names one. The returned function
 // sends what Sentry still holds.
 func newLogger(stderr io.Writer, own *logs.Handler) (*slog.Logger, func(), error) {
-	handlers := []slog.Handler{
-		slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelInfo}),
-		own,
+	onStderr := slog.Handler(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	if underJournal(stderr) {
+		onStderr = journalHandler(os.Stderr)
 	}
+	handlers := []slog.Handler{onStderr, own}
 	dsn := os.Getenv("SENTRY_DSN")
 	if dsn == "" {
 		return slog.New(slog.NewMultiHandler(handlers...)), func() {}, nil
