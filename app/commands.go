@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"text/tabwriter"
 	"time"
@@ -56,18 +57,18 @@ func (c *command) pidOf(ctx context.Context, path string) string {
 func (c *command) studioCommand() *cobra.Command {
 	var cfg studio.Config
 	var flags reachFlags
+	var memory int64
 	cmd := &cobra.Command{
 		Use: "studio [--listen HOST:PORT] [--data DIR] [--auto-approve]", Short: "Be a studio: queue jobs for workers", Args: noArgs,
 		Long: `Be a studio: approve workers, queue jobs, offer them, keep the results.
 The operator's token is in DIR/operator-token after the first start. The
 dashboard is at the studio's address; "studio-worker dashboard" opens it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if cfg.Data == "" {
-				path, err := c.path()
-				if err != nil {
-					return err
-				}
-				cfg.Data = privateDir(path)
+			if err := c.studioFolder(&cfg); err != nil {
+				return err
+			}
+			if memory > 0 {
+				debug.SetMemoryLimit(memory << 20)
 			}
 			cfg.Version, cfg.Log = Version, plainLogger(c.Err)
 			closeLog, err := flags.apply(&cfg, c.Err)
@@ -89,6 +90,9 @@ dashboard is at the studio's address; "studio-worker dashboard" opens it.`,
 	cmd.Flags().StringVar(&cfg.Data, "data", "", "folder of the studio's data (default: studio beside the config)")
 	cmd.Flags().BoolVar(&cfg.AutoApprove, "auto-approve", false, "approve workers that register from this computer")
 	flags.add(cmd)
+	cmd.Flags().BoolVar(&cfg.AcceptDamage, "accept-damage", false, "start with what is left of a damaged store")
+	cmd.Flags().Int64Var(&memory, "memory-limit", 0, "MiB of memory that the studio tries to stay below (0: no limit)")
+	cmd.AddCommand(c.backupCommand(), c.restoreCommand())
 	return cmd
 }
 

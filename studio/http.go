@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"studioworker/studio/client"
+	"studioworker/studio/store"
 	"studioworker/worker/protocol"
 )
 
@@ -66,6 +67,7 @@ func (s *Studio) routes() http.Handler {
 	operator("POST /api/v1/registrations/{id}/approve", s.approve)
 	operator("POST /api/v1/registrations/{id}/reject", s.reject)
 	member("GET /api/v1/models", s.listModels)
+	operator("GET /api/v1/backup/{what}", s.backup)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { routeError(w, r, mux) })
 
 	return s.guarded(mux)
@@ -111,6 +113,12 @@ func writeError(w http.ResponseWriter, status int, code, message string) {
 
 // internal answers what is the studio's fault, and logs it.
 func (s *Studio) internal(w http.ResponseWriter, err error) {
+	if errors.Is(err, store.ErrFull) {
+		s.cfg.Log.Error("a request was refused: the store is full", "error", err)
+		w.Header().Set("Retry-After", "60")
+		writeError(w, http.StatusInsufficientStorage, "storage_full", "the store is full: the studio's disk needs room; try again later")
+		return
+	}
 	s.cfg.Log.Error("a request could not be served", "error", err)
 	writeError(w, http.StatusServiceUnavailable, "unavailable", "the studio cannot store or read this now; try again later")
 }

@@ -53,35 +53,33 @@ type orphan struct {
 	why string // told to the operator when the worker comes back without it; then the attempt counts
 }
 
-// loadHub builds the index from the store. A claimed job waits for its worker,
+// loadHub builds the index from the records of the jobs. A claimed job waits for its worker,
 // see run.
-func loadHub(ctx context.Context, cfg Config, st *store.Store) (*hub, error) {
+func loadHub(ctx context.Context, cfg Config, st *store.Store, records []store.Entry[store.Job], bad []error) (*hub, error) {
 	h := &hub{
 		cfg: cfg, store: st, log: cfg.Log,
 		jobs: map[string]*job{}, queue: map[protocol.TaskKind][]*job{}, conns: map[*session]struct{}{},
 		changes: newChanges(), moved: func(_, _ store.Job) {},
 		current: map[string]*session{}, orphans: map[string][]*orphan{}, logs: map[string]*logRing{},
 	}
-	records, bad, err := st.Jobs.All(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for _, err := range bad {
 		h.log.Error("a record cannot be read and is left out", "error", err)
 	}
 	slices.SortFunc(records, func(a, b store.Entry[store.Job]) int { return strings.Compare(a.Value.ID, b.Value.ID) })
-	folders := map[string]bool{}
+	folders := map[string]int{}
 	for _, e := range records {
 		if !e.Value.State.Final() && (e.Value.Model == "" || e.Value.Source.Engine == "") { // it must never be offered (§3.13.6)
 			h.log.Error("a job has no model and fails", "job_id", e.Value.ID)
 			e.Value.State, e.Value.Error, e.Value.FinishedAt = store.Failed, "the job has no model", time.Now().UTC()
-			if e.Revision, err = st.Jobs.Update(ctx, e.Value.ID, e.Value, e.Revision); err != nil {
+			revision, err := st.Jobs.Update(ctx, e.Value.ID, e.Value, e.Revision)
+			if err != nil {
 				return nil, err
 			}
+			e.Revision = revision
 		}
 		j := newJob(e.Value.ID)
 		if r := e.Value.Result; r != nil {
-			folders[r.Folder] = true
+			folders[r.Folder] = r.Parts
 		}
 		j.set(e.Value, e.Revision)
 		h.jobs[j.id] = j
@@ -108,16 +106,16 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store) (*hub, error) {
 		return h, err
 	}
 	for _, e := range inputs {
-		folders[e.Value.Data.Folder] = true
+		folders[e.Value.Data.Folder] = e.Value.Data.Parts
 	}
-	parts, chunks, err := st.Sweep(ctx, folders)
+	swept, err := st.Sweep(ctx, folders)
 	if err != nil {
 		return nil, err
 	}
-	if parts+chunks > 0 {
-		h.log.Info("leftovers of unfinished uploads were removed", "parts", parts, "chunks", chunks)
+	if swept.Parts+swept.Chunks > 0 {
+		h.log.Info("leftovers of unfinished uploads were removed", "parts", swept.Parts, "chunks", swept.Chunks)
 	}
-	return h, nil
+	return h, st.Lost(swept.Damaged)
 }
 
 // run gives each claimed job of an earlier life its grace, and drops workers
@@ -403,6 +401,9 @@ func (h *hub) block(s *session) {
 // submit stores a new job and queues it. With a free worker at hand the record
 // is written as offered at once: one write instead of two before the offer.
 func (h *hub) submit(ctx context.Context, rec store.Job) (*job, error) {
+	if err := h.store.Room(); err != nil {
+		return nil, err
+	}
 	j := newJob(rec.ID)
 	j.mu.Lock()
 	defer j.mu.Unlock()

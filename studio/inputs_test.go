@@ -177,8 +177,8 @@ func TestInputsExpire(t *testing.T) {
 	f.cancel(t, id, client.Cancelled)
 	sweep(inputLife-time.Minute, 0, used.ID)
 	sweep(inputLife+time.Minute, 1)
-	if stored, _, err := f.studio.store.Sweep(t.Context(), nil); stored != 0 || err != nil {
-		t.Errorf("%d parts are left, %v", stored, err)
+	if swept, err := f.studio.store.Sweep(t.Context(), nil); swept.Parts != 0 || err != nil {
+		t.Errorf("left: %+v, %v", swept, err)
 	}
 }
 

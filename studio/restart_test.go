@@ -353,7 +353,7 @@ func TestUploadThatBreaksOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if parts, chunks, err := st.Sweep(t.Context(), map[string]bool{e.Value.Result.Folder: true}); parts+chunks != 0 || err != nil {
-		t.Errorf("the broken upload left %d parts and %d chunks, %v", parts, chunks, err)
+	if swept, err := st.Sweep(t.Context(), map[string]int{e.Value.Result.Folder: 1}); swept.Parts+swept.Chunks+len(swept.Damaged) != 0 || err != nil {
+		t.Errorf("the broken upload left %+v, %v", swept, err)
 	}
 }

@@ -33,6 +33,8 @@ type Config struct {
 	TLSKey         string         // PEM file
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and -Proto are believed
 
+	AcceptDamage bool // start with what is left of a damaged store
+
 	HeartbeatTooOld time.Duration // a worker this silent is dropped; default 30 s
 	CheckEvery      time.Duration // how often that is looked at; default 10 s
 	OfferExpiry     time.Duration // an unanswered offer is taken back; default 15 s
@@ -111,7 +113,7 @@ func New(cfg Config) (*Studio, error) {
 		done: make(chan struct{}), streams: make(chan struct{}, maxStreams),
 		guard: guard, certificate: cert, metrics: newMetrics(cfg.Version), changes: newChanges(),
 	}
-	if s.store, err = store.Open(ctx, store.Config{Dir: cfg.Data, Log: cfg.Log}); err != nil {
+	if s.store, err = store.Open(ctx, store.Config{Dir: cfg.Data, AcceptDamage: cfg.AcceptDamage, Log: cfg.Log}); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the studio: %w", err), listener.Close())
 	}
 	if err := s.load(ctx); err != nil {
@@ -131,10 +133,17 @@ func (s *Studio) load(ctx context.Context) (err error) {
 	if s.people, err = loadRegistry(ctx, s.store, s.cfg.Log, s.changes); err != nil {
 		return err
 	}
+	jobs, bad, err := s.store.Jobs.All(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.store.Verify(ctx); err != nil { // before anything is written
+		return err
+	}
 	if err := seedModels(ctx, s.store.Models); err != nil {
 		return err
 	}
-	if s.hub, err = loadHub(ctx, s.cfg, s.store); err != nil {
+	if s.hub, err = loadHub(ctx, s.cfg, s.store, jobs, bad); err != nil {
 		return err
 	}
 	s.hub.changes, s.hub.moved = s.changes, s.metrics.moved
@@ -182,6 +191,10 @@ func (s *Studio) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		s.housekeep(gctx)
+		return nil
+	})
+	group.Go(func() error {
+		s.store.KeepBackups(gctx)
 		return nil
 	})
 	group.Go(func() error {

@@ -152,6 +152,20 @@ func (c *Client) Result(ctx context.Context, id string) (io.ReadCloser, string, 
 	return resp.Body, resp.Header.Get("Content-Type"), nil
 }
 
+// Backup returns a backup of the studio, with the results of jobs if they are
+// wanted. The caller closes the body; one that ends in an error is not whole.
+func (c *Client) Backup(ctx context.Context, results bool) (io.ReadCloser, error) {
+	path := "backup/records"
+	if results {
+		path = "backup/all"
+	}
+	resp, err := c.do(ctx, http.MethodGet, nil, path)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
 func (c *Client) json(ctx context.Context, method string, body []byte, out any, path string) error {
 	resp, err := c.do(ctx, method, body, path)
 	if err != nil {

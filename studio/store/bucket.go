@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -20,7 +21,10 @@ var (
 
 // Bucket holds records of one kind, each under its id. An id is made of
 // letters, digits and -_=./ only.
-type Bucket[T any] struct{ shards []jetstream.KeyValue }
+type Bucket[T any] struct {
+	store  *Store
+	shards []jetstream.KeyValue
+}
 
 // Entry is a record with the revision that the next Update names.
 type Entry[T any] struct {
@@ -28,16 +32,17 @@ type Entry[T any] struct {
 	Revision uint64
 }
 
-func openBucket[T any](ctx context.Context, js jetstream.JetStream, names ...string) (*Bucket[T], error) {
-	b := &Bucket[T]{}
+func openBucket[T any](ctx context.Context, s *Store, names ...string) (*Bucket[T], error) {
+	b := &Bucket[T]{store: s}
 	for _, name := range names {
-		kv, err := js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		kv, err := s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 			Bucket: name, History: 1, Storage: jetstream.FileStorage,
 		})
 		if err != nil {
 			return nil, fmt.Errorf("open the bucket %s: %w", name, err)
 		}
 		b.shards = append(b.shards, kv)
+		s.kvs = append(s.kvs, kv)
 	}
 	return b, nil
 }
@@ -51,33 +56,82 @@ func (b *Bucket[T]) shard(id string) jetstream.KeyValue {
 // All returns every record, and for each that cannot be read an error in bad.
 func (b *Bucket[T]) All(ctx context.Context) (all []Entry[T], bad []error, err error) {
 	for _, kv := range b.shards {
-		w, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
-		if err != nil {
-			return nil, nil, fmt.Errorf("read the bucket %s: %w", kv.Bucket(), err)
-		}
-		for more := true; more; {
-			select {
-			case e := <-w.Updates():
-				if e == nil { // all that was there has come
-					more = false
-					break
-				}
-				entry, err := decode[T](e)
-				if err != nil {
-					bad = append(bad, fmt.Errorf("record %s of %s: %w", e.Key(), kv.Bucket(), err))
-					break
-				}
-				all = append(all, entry)
-			case <-ctx.Done():
-				return nil, nil, errors.Join(fmt.Errorf("read the bucket %s: %w", kv.Bucket(), ctx.Err()), w.Stop())
+		err := b.store.each(ctx, kv, func(e jetstream.KeyValueEntry) error {
+			if e.Operation() != jetstream.KeyValuePut {
+				return nil
 			}
-		}
-		if err := w.Stop(); err != nil {
-			return nil, nil, fmt.Errorf("read the bucket %s: %w", kv.Bucket(), err)
+			entry, err := decode[T](e)
+			if err != nil {
+				bad = append(bad, fmt.Errorf("record %s of %s: %w", e.Key(), kv.Bucket(), err))
+				return nil
+			}
+			all = append(all, entry)
+			return nil
+		})
+		if err != nil {
+			return nil, nil, err
 		}
 	}
 	return all, bad, nil
 }
+
+// each calls f with all that a bucket holds, marks of deletion included, and
+// notes how much that was.
+func (s *Store) each(ctx context.Context, kv jetstream.KeyValue, f func(jetstream.KeyValueEntry) error) (err error) {
+	w, err := kv.WatchAll(ctx)
+	if err != nil {
+		return fmt.Errorf("read the bucket %s: %w", kv.Bucket(), err)
+	}
+	defer func() {
+		if stopErr := w.Stop(); err == nil && stopErr != nil {
+			err = fmt.Errorf("read the bucket %s: %w", kv.Bucket(), stopErr)
+		}
+	}()
+	// When the last record is damaged, the word that all have come does not.
+	quiet := time.NewTimer(readPause)
+	defer quiet.Stop()
+	n, last := uint64(0), uint64(0)
+	for {
+		select {
+		case e := <-w.Updates():
+			if e == nil { // all that was there has come
+				s.marks.read(stream(kv), n)
+				return nil
+			}
+			if err := f(e); err != nil {
+				return err
+			}
+			n, last = n+1, e.Revision()
+			quiet.Reset(readPause)
+		case <-quiet.C:
+			if s.allRead(ctx, stream(kv), last) {
+				s.marks.read(stream(kv), n)
+				return nil
+			}
+			quiet.Reset(readPause)
+		case <-ctx.Done():
+			return fmt.Errorf("read the bucket %s: %w", kv.Bucket(), ctx.Err())
+		}
+	}
+}
+
+// allRead says whether nothing after the entry last can be read.
+func (s *Store) allRead(ctx context.Context, name string, last uint64) bool {
+	str, err := s.js.Stream(ctx, name)
+	if err != nil {
+		return false
+	}
+	for seq := str.CachedInfo().State.LastSeq; seq > last; seq-- {
+		_, err := str.GetMsg(ctx, seq)
+		if _, unreadable := errors.AsType[*jetstream.APIError](err); !unreadable && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return false // it is there, or nobody knows
+		}
+	}
+	return true
+}
+
+// stream names the stream beneath a bucket.
+func stream(kv jetstream.KeyValue) string { return "KV_" + kv.Bucket() }
 
 // Get reads one record.
 func (b *Bucket[T]) Get(ctx context.Context, id string) (Entry[T], error) {
@@ -112,9 +166,9 @@ func (b *Bucket[T]) Update(ctx context.Context, id string, v T, revision uint64)
 // Delete removes the record if it still has the given revision. Otherwise the
 // error is ErrConflict.
 func (b *Bucket[T]) Delete(ctx context.Context, id string, revision uint64) error {
-	ctx, cancel := context.WithTimeout(ctx, opLimit)
-	defer cancel()
-	err := b.shard(id).Purge(ctx, id, jetstream.LastRevision(revision))
+	err := b.store.guarded(ctx, opLimit, func(ctx context.Context) error {
+		return b.shard(id).Purge(ctx, id, jetstream.LastRevision(revision))
+	})
 	if failed, ok := errors.AsType[*jetstream.APIError](err); ok && failed.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
 		return fmt.Errorf("delete the record %s: %w", id, ErrConflict)
 	}
@@ -124,14 +178,15 @@ func (b *Bucket[T]) Delete(ctx context.Context, id string, revision uint64) erro
 	return nil
 }
 
-func (b *Bucket[T]) write(ctx context.Context, id string, v T, put func(context.Context, jetstream.KeyValue, []byte) (uint64, error)) (uint64, error) {
+func (b *Bucket[T]) write(ctx context.Context, id string, v T, put func(context.Context, jetstream.KeyValue, []byte) (uint64, error)) (revision uint64, err error) {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return 0, fmt.Errorf("encode the record %s: %w", id, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, opLimit)
-	defer cancel()
-	revision, err := put(ctx, b.shard(id), data)
+	err = b.store.guarded(ctx, opLimit, func(ctx context.Context) (err error) {
+		revision, err = put(ctx, b.shard(id), data)
+		return err
+	})
 	if errors.Is(err, jetstream.ErrKeyExists) {
 		return 0, fmt.Errorf("write the record %s: %w", id, ErrConflict)
 	}

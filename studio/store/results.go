@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 
 const (
 	resultBucket = "results"
+	resultStream = "OBJ_" + resultBucket
 	// partBytes keeps a part below what the server queues for one stream; larger
 	// objects were measured to fail when every message is synced.
 	partBytes    = 32 << 20
@@ -22,6 +24,7 @@ const (
 	uploadWeight = 100 << 20        // memory that one large upload may take
 	partLimit    = 5 * time.Minute  // to store one part
 	sweepLimit   = 30 * time.Second // to remove the parts of one result
+	sweepAge     = 24 * time.Hour   // of what no record names, before it goes
 )
 
 // Put stores the bytes of r under folder and returns what the job's record
@@ -62,11 +65,13 @@ func (s *Store) Put(ctx context.Context, folder string, size int64, r io.Reader)
 func (s *Store) putPart(ctx context.Context, r io.Reader, name string) (int64, error) {
 	// An upload that breaks off is cleaned up by Put of the client, which needs
 	// its context alive: the reader ends it, not the context.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), partLimit)
-	defer cancel()
-	info, err := s.objects.Put(ctx, jetstream.ObjectMeta{
-		Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: chunkBytes},
-	}, r)
+	var info *jetstream.ObjectInfo
+	err := s.guarded(context.WithoutCancel(ctx), partLimit, func(ctx context.Context) (err error) {
+		info, err = s.objects.Put(ctx, jetstream.ObjectMeta{
+			Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: chunkBytes},
+		}, r)
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("store a part of the result: %w", err)
 	}
@@ -75,10 +80,10 @@ func (s *Store) putPart(ctx context.Context, r io.Reader, name string) (int64, e
 
 // Discard removes the parts of a result that no record names.
 func (s *Store) Discard(ctx context.Context, result Result) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sweepLimit)
-	defer cancel()
 	for i := range result.Parts {
-		err := s.objects.Delete(ctx, fmt.Sprintf("%s/%d", result.Folder, i))
+		err := s.guarded(context.WithoutCancel(ctx), sweepLimit, func(ctx context.Context) error {
+			return s.objects.Delete(ctx, fmt.Sprintf("%s/%d", result.Folder, i))
+		})
 		if err != nil && !errors.Is(err, jetstream.ErrObjectNotFound) {
 			return fmt.Errorf("remove a part of a result: %w", err)
 		}
@@ -119,45 +124,89 @@ func (s *Store) part(ctx context.Context, name string) ([]byte, error) {
 	return data, nil
 }
 
+// Swept is what a sweep did and found.
+type Swept struct {
+	Parts, Chunks int      // removed
+	Damaged       []string // folders that do not have all they should
+}
+
 // Sweep removes what unfinished uploads left: parts in a folder that is not in
-// keep, and chunks of parts that were never closed. It returns how many of each
-// it removed. It must not run while a Put does.
-func (s *Store) Sweep(ctx context.Context, keep map[string]bool) (parts, chunks int, err error) {
+// keep, and chunks of parts that were never closed. keep says how many parts a
+// folder has; one that lacks any, or whose parts lack chunks, is damaged. In a
+// store that no other process uses it must not run while a Put does; in another
+// it leaves alone what is younger than a day.
+func (s *Store) Sweep(ctx context.Context, keep map[string]int) (Swept, error) {
+	var out Swept
 	objects, err := s.objects.List(ctx)
 	if err != nil && !errors.Is(err, jetstream.ErrNoObjectsFound) {
-		return 0, 0, fmt.Errorf("list the results: %w", err)
+		return out, fmt.Errorf("list the results: %w", err)
 	}
-	known := make(map[string]bool, len(objects))
+	known := make(map[string]part, len(objects)) // by the name of its chunks
+	whole := make(map[string]int, len(keep))     // parts found, by folder
 	for _, o := range objects {
-		if i := strings.LastIndexByte(o.Name, '/'); i >= 0 && keep[o.Name[:i]] {
-			known[o.NUID] = true
+		folder := ""
+		if i := strings.LastIndexByte(o.Name, '/'); i >= 0 {
+			folder = o.Name[:i]
+		}
+		if _, ok := keep[folder]; ok {
+			whole[folder]++
+		} else if s.leftover(o.ModTime) {
+			if err := s.objects.Delete(ctx, o.Name); err != nil {
+				return out, fmt.Errorf("remove the leftover %s: %w", o.Name, err)
+			}
+			out.Parts++
 			continue
 		}
-		if err := s.objects.Delete(ctx, o.Name); err != nil {
-			return parts, chunks, fmt.Errorf("remove the leftover %s: %w", o.Name, err)
-		}
-		parts++
+		known[o.NUID] = part{folder, o.Chunks}
 	}
-	stream, err := s.js.Stream(ctx, "OBJ_"+resultBucket)
+	stream, err := s.js.Stream(ctx, resultStream)
 	if err != nil {
-		return parts, chunks, fmt.Errorf("list the results: %w", err)
+		return out, fmt.Errorf("list the results: %w", err)
 	}
 	const prefix = "$O." + resultBucket + ".C."
 	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(prefix+">"))
 	if err != nil {
-		return parts, chunks, fmt.Errorf("list the chunks: %w", err)
+		return out, fmt.Errorf("list the chunks: %w", err)
 	}
-	for subject := range info.State.Subjects {
-		if known[strings.TrimPrefix(subject, prefix)] {
+	for subject, n := range info.State.Subjects {
+		id := strings.TrimPrefix(subject, prefix)
+		if p, ok := known[id]; ok {
+			if n == uint64(p.chunks) {
+				delete(known, id)
+			}
+			continue
+		}
+		if last, err := stream.GetLastMsgForSubject(ctx, subject); err == nil && !s.leftover(last.Time) {
 			continue
 		}
 		if err := stream.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
-			return parts, chunks, fmt.Errorf("remove leftover chunks: %w", err)
+			return out, fmt.Errorf("remove leftover chunks: %w", err)
 		}
-		chunks++
+		out.Chunks++
 	}
-	return parts, chunks, nil
+	for _, p := range known { // their chunks are not all there
+		if p.chunks > 0 {
+			whole[p.folder] = -1
+		}
+	}
+	for folder, parts := range keep {
+		if whole[folder] != parts {
+			out.Damaged = append(out.Damaged, folder)
+		}
+	}
+	slices.Sort(out.Damaged)
+	return out, nil
 }
+
+// part is where a part of a result belongs, and how many chunks it has.
+type part struct {
+	folder string
+	chunks uint32
+}
+
+// leftover says whether something that no record names is nobody's: another
+// process may be about to write that record.
+func (s *Store) leftover(since time.Time) bool { return s.local != nil || time.Since(since) > sweepAge }
 
 // fullReader fills every buffer it is given: each read becomes one stored and
 // synced chunk, and a network hands out much smaller pieces.

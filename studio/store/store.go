@@ -17,8 +17,13 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// ErrLocked says that another studio has the folder.
-var ErrLocked = errors.New("another studio uses this folder")
+// Errors of the store as a whole.
+var (
+	// ErrLocked: another studio has the folder.
+	ErrLocked = errors.New("another studio uses this folder")
+	// ErrFull: the disk has no room. It ends by itself when there is room again.
+	ErrFull = errors.New("the store is full: free some space on the disk of the studio's data")
+)
 
 const (
 	jobShards   = 4 // by id hash; one stream writes one message at a time
@@ -32,10 +37,11 @@ const (
 
 // Config says where and how much to keep. Zero limits mean the defaults.
 type Config struct {
-	Dir         string // created with mode 0700
-	MaxStore    int64  // bytes on disk; default 256 GiB
-	UploadBytes int64  // memory for results on their way in; default 400 MiB, so four at a time
-	Log         *slog.Logger
+	Dir          string // created with mode 0700
+	MaxStore     int64  // bytes on disk; default 256 GiB
+	UploadBytes  int64  // memory for results on their way in; default 400 MiB, so four at a time
+	AcceptDamage bool   // Verify goes on with what is left
+	Log          *slog.Logger
 }
 
 // Store is an open folder. Its methods may be called from any goroutine.
@@ -47,14 +53,21 @@ type Store struct {
 	Inputs        *Bucket[Input]
 	Keys          *Bucket[Key]
 
+	cfg     Config
+	log     *slog.Logger
 	lock    *flock.Flock
-	server  *server.Server
+	local   *local
 	conn    *nats.Conn
 	js      jetstream.JetStream
+	kvs     []jetstream.KeyValue // of all buckets
 	objects jetstream.ObjectStore
 	budget  int64
 	uploads *semaphore.Weighted
 	reads   *semaphore.Weighted
+	disk    diskState
+	marks   marks
+	stop    context.CancelFunc // ends watch
+	watched chan struct{}      // closed when watch has ended
 }
 
 // Open locks the folder, starts the server on it and removes what unfinished
@@ -70,11 +83,13 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, fmt.Errorf("create the data folder: %w", err)
 	}
 	s := &Store{
+		cfg: cfg, log: cfg.Log,
 		lock:    flock.New(filepath.Join(cfg.Dir, "studio.lock"), flock.SetPermissions(0o600)),
 		budget:  cfg.UploadBytes,
 		uploads: semaphore.NewWeighted(cfg.UploadBytes),
 		reads:   semaphore.NewWeighted(cfg.UploadBytes),
 	}
+	s.disk.working, s.disk.fail = context.WithCancelCause(context.Background())
 	locked, err := s.lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock the data folder: %w", err)
@@ -105,44 +120,56 @@ func options(cfg Config) *server.Options {
 	}
 }
 
-func (s *Store) start(ctx context.Context, cfg Config) error {
-	opts := options(cfg)
-	srv, err := server.NewServer(opts)
+func (s *Store) start(ctx context.Context, cfg Config) (err error) {
+	s.local = &local{opts: options(cfg), log: cfg.Log}
+	if err := s.local.start(); err != nil {
+		return err
+	}
+	s.conn, err = nats.Connect("", nats.InProcessServer(s.local), nats.Name("studio"), nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait), nats.ReconnectJitter(0, 0))
 	if err != nil {
-		return fmt.Errorf("configure the store: %w", err)
-	}
-	s.server = srv
-	srv.SetLoggerV2(logger{log: cfg.Log}, false, false, false)
-	srv.Start()
-	if !srv.ReadyForConnections(openLimit) {
-		return errors.New("start the store: not ready in time")
-	}
-	if s.conn, err = nats.Connect("", nats.InProcessServer(srv), nats.Name("studio"), nats.MaxReconnects(-1)); err != nil {
 		return fmt.Errorf("connect to the store: %w", err)
 	}
 	if s.js, err = jetstream.New(s.conn); err != nil {
 		return fmt.Errorf("connect to the store: %w", err)
 	}
+	if err := s.open(ctx); err != nil {
+		return err
+	}
+	if err := s.marks.load(cfg.Dir); err != nil {
+		return err
+	}
+	watch, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop, s.watched = stop, make(chan struct{})
+	go func() {
+		defer close(s.watched)
+		s.watch(watch)
+	}()
+	return nil
+}
+
+// open opens the buckets, and makes those that are not there yet.
+func (s *Store) open(ctx context.Context) (err error) {
 	shards := make([]string, jobShards)
 	for i := range shards {
 		shards[i] = fmt.Sprintf("jobs-%d", i)
 	}
-	if s.Jobs, err = openBucket[Job](ctx, s.js, shards...); err != nil {
+	if s.Jobs, err = openBucket[Job](ctx, s, shards...); err != nil {
 		return err
 	}
-	if s.Workers, err = openBucket[Worker](ctx, s.js, "workers"); err != nil {
+	if s.Workers, err = openBucket[Worker](ctx, s, "workers"); err != nil {
 		return err
 	}
-	if s.Registrations, err = openBucket[Registration](ctx, s.js, "registrations"); err != nil {
+	if s.Registrations, err = openBucket[Registration](ctx, s, "registrations"); err != nil {
 		return err
 	}
-	if s.Models, err = openBucket[Model](ctx, s.js, "models"); err != nil {
+	if s.Models, err = openBucket[Model](ctx, s, "models"); err != nil {
 		return err
 	}
-	if s.Inputs, err = openBucket[Input](ctx, s.js, "inputs"); err != nil {
+	if s.Inputs, err = openBucket[Input](ctx, s, "inputs"); err != nil {
 		return err
 	}
-	if s.Keys, err = openBucket[Key](ctx, s.js, "keys"); err != nil {
+	if s.Keys, err = openBucket[Key](ctx, s, "keys"); err != nil {
 		return err
 	}
 	s.objects, err = s.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: resultBucket, Storage: jetstream.FileStorage})
@@ -152,13 +179,25 @@ func (s *Store) start(ctx context.Context, cfg Config) error {
 	return nil
 }
 
+// streams names all streams.
+func (s *Store) streams() []string {
+	names := []string{resultStream}
+	for _, kv := range s.kvs {
+		names = append(names, stream(kv))
+	}
+	return names
+}
+
 // Healthy says whether the store works; the error says why not.
 func (s *Store) Healthy() error {
+	if err := s.disk.refusal(); err != nil {
+		return err
+	}
 	if !s.conn.IsConnected() {
 		return errors.New("the store is not connected")
 	}
-	if h := s.server.Healthz(nil); h.Error != "" {
-		return fmt.Errorf("the store is not well: %s", h.Error)
+	if err := s.local.health(); err != nil {
+		return fmt.Errorf("the store is not well: %w", err)
 	}
 	return nil
 }
@@ -166,13 +205,17 @@ func (s *Store) Healthy() error {
 // Close stops the server, waits for it, and gives the folder back. It may
 // follow an Open that failed.
 func (s *Store) Close() error {
+	if s.stop != nil {
+		s.stop()
+		<-s.watched
+	}
 	if s.conn != nil {
 		s.conn.Close()
 	}
-	if s.server != nil {
-		s.server.Shutdown()
-		s.server.WaitForShutdown()
+	if s.local != nil {
+		s.local.shutdown()
 	}
+	s.disk.fail(errors.New("the store is closed"))
 	if err := s.lock.Close(); err != nil {
 		return fmt.Errorf("unlock the data folder: %w", err)
 	}

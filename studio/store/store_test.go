@@ -95,11 +95,11 @@ func TestEveryWriteIsSynced(t *testing.T) {
 		}
 	}
 	s := open(t, t.TempDir())
-	running := s.server.JetStreamConfig()
+	running := s.local.now().JetStreamConfig()
 	if !running.SyncAlways || running.MaxStore != defaultDisk || running.MaxMemory != maxMemory {
 		t.Errorf("the server runs with %+v", running)
 	}
-	if addr := s.server.Addr(); addr != nil {
+	if addr := s.local.now().Addr(); addr != nil {
 		t.Errorf("the server listens on %v", addr)
 	}
 	if err := s.Healthy(); err != nil {
@@ -239,8 +239,8 @@ func TestBrokenUploadLeavesNothing(t *testing.T) {
 	if _, err := s.Put(t.Context(), "job/1", -1, in); !errors.Is(err, broken) {
 		t.Errorf("Put says %v", err)
 	}
-	if parts, chunks, err := s.Sweep(t.Context(), nil); parts+chunks != 0 || err != nil {
-		t.Errorf("left: %d parts, %d chunks, %v", parts, chunks, err)
+	if swept, err := s.Sweep(t.Context(), nil); swept.Parts+swept.Chunks != 0 || err != nil {
+		t.Errorf("left: %+v, %v", swept, err)
 	}
 }
 
@@ -325,16 +325,16 @@ func TestKilledStoreKeepsWhatItAcknowledged(t *testing.T) {
 	if len(all) != 8 || len(bad) != 0 || err != nil {
 		t.Errorf("%d records, %v, %v", len(all), bad, err)
 	}
-	parts, _, err := s.Sweep(t.Context(), map[string]bool{"a/1": true})
-	if parts != 0 || err != nil {
-		t.Errorf("%d parts were swept, %v", parts, err)
+	swept, err := s.Sweep(t.Context(), map[string]int{"a/1": 1})
+	if swept.Parts != 0 || len(swept.Damaged) != 0 || err != nil {
+		t.Errorf("swept: %+v, %v", swept, err)
 	}
 	data, err := s.objects.GetBytes(t.Context(), "a/1/0")
 	if string(data) != "kept" || err != nil {
 		t.Errorf("the result is %q, %v", data, err)
 	}
-	if parts, _, err = s.Sweep(t.Context(), nil); parts != 1 || err != nil {
-		t.Errorf("%d parts were swept, %v", parts, err)
+	if swept, err = s.Sweep(t.Context(), nil); swept.Parts != 1 || err != nil {
+		t.Errorf("swept: %+v, %v", swept, err)
 	}
 	if _, err := s.objects.GetBytes(t.Context(), "a/1/0"); !errors.Is(err, jetstream.ErrObjectNotFound) {
 		t.Errorf("a swept result: %v", err)
