@@ -173,6 +173,7 @@ type RecentJob struct {
 	Duration   time.Duration
 	Outcome    Outcome
 	Error      string // failed: why, in one line
+	Class      string // failed: the sort of failure, as engines name it; empty = unknown
 	ResultPath string // where the result lies on this machine; empty when there is none
 	ResultExt  string // format of the result, without a dot
 	Thumbnail  []byte // PNG, longer side at most 384 px; nil when there is none
@@ -188,6 +189,27 @@ type LogEntry struct {
 	Category string
 	Message  string
 	JobID    string // empty when the line belongs to no job
+}
+
+// LogQuery says which lines are wanted. The zero LogQuery wants all of them.
+type LogQuery struct {
+	Before time.Time // not later than this, to the millisecond; zero = up to now
+	Min    slog.Level
+	Search string // looked for in message, category and job id, without regard to case
+	JobID  string // only this job's; empty = any
+	Limit  int    // so many of the newest that fit
+}
+
+// Fits says whether the query wants a line, whatever its time.
+func (q LogQuery) Fits(e LogEntry) bool {
+	if e.Level < q.Min || q.JobID != "" && e.JobID != q.JobID {
+		return false
+	}
+	needle := strings.ToLower(strings.TrimSpace(q.Search))
+	return needle == "" ||
+		strings.Contains(strings.ToLower(e.Message), needle) ||
+		strings.Contains(strings.ToLower(e.Category), needle) ||
+		strings.Contains(strings.ToLower(e.JobID), needle)
 }
 
 // Outbox is what waits on disk to be delivered.
