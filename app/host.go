@@ -42,6 +42,8 @@ type host struct {
 	show      chan struct{} // a second launch asks for the window
 	quit      chan struct{} // closed by Quit
 	quitOnce  sync.Once
+	finish    chan struct{} // closed by FinishThenQuit
+	endOnce   sync.Once
 
 	studios chan *privateStudio // room for one: what run is to serve
 
@@ -67,7 +69,7 @@ var errAlreadyRunning = errors.New("another worker is running with this config")
 func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	h = &host{
 		path: hc.path, observers: observe.New(), window: hc.window, show: make(chan struct{}, 1),
-		quit: make(chan struct{}), studios: make(chan *privateStudio, 1),
+		quit: make(chan struct{}), finish: make(chan struct{}), studios: make(chan *privateStudio, 1),
 	}
 	queue := new(logs.Queue)
 	h.logs = logs.NewHandler(h.observers.Logs, queue)
@@ -202,8 +204,21 @@ func (h *host) run(ctx context.Context) error {
 		}
 		return nil
 	})
+	idle, stopWaiting := context.WithCancel(inner)
+	defer stopWaiting()
+	watcher.Go(func() error {
+		select {
+		case <-h.finish:
+			h.log.Info("asked to quit after the running job")
+			h.worker.Finish(idle)
+			h.Quit()
+		case <-idle.Done():
+		}
+		return nil
+	})
 	err := g.Wait()
 	close(finished)
+	stopWaiting()
 	stopStudio()
 	stopHistory()
 	return errors.Join(err, studios.Wait(), remembering.Wait(), watcher.Wait(), h.instance.release())

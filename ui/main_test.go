@@ -39,8 +39,23 @@ type fakeControls struct {
 	login    bool
 	loginErr error
 
+	jobLog  []observe.LogEntry // of every job
+	archive []observe.LogEntry // oldest first
+
 	mu    sync.Mutex
 	calls []string
+}
+
+// older answers from the archive.
+func (c *fakeControls) older(q observe.LogQuery) []observe.LogEntry {
+	var found []observe.LogEntry
+	for _, e := range slices.Backward(c.archive) {
+		if (q.Before.IsZero() || !e.At.After(q.Before)) && q.Fits(e) && len(found) < q.Limit {
+			found = append(found, e)
+		}
+	}
+	slices.Reverse(found)
+	return found
 }
 
 func (c *fakeControls) note(s string) error {
@@ -106,6 +121,26 @@ func (c *fakeControls) Submit(_ context.Context, kind, text string) error {
 }
 
 func (c *fakeControls) Open(path string) error { return c.note("open " + path) }
+
+func (c *fakeControls) CancelJob(id string) { _ = c.note("cancel " + id) }
+
+func (c *fakeControls) FinishThenQuit() { _ = c.note("finish") }
+
+func (c *fakeControls) JobLog(_ context.Context, id string) ([]observe.LogEntry, uint64, error) {
+	return c.jobLog, 3, c.note("log of " + id)
+}
+
+func (c *fakeControls) OlderLogs(_ context.Context, q observe.LogQuery) ([]observe.LogEntry, error) {
+	return c.older(q), c.err
+}
+
+func (c *fakeControls) SaveKept(_ context.Context, key, path string) error {
+	return c.note("save " + key + " as " + path)
+}
+
+func (c *fakeControls) DiscardKept(_ context.Context, key string) error {
+	return c.note("discard " + key)
+}
 
 func (c *fakeControls) Quit() { _ = c.note("quit") }
 

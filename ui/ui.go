@@ -19,6 +19,8 @@ const AppName = "Studio Worker"
 // context return at once and are called on the UI goroutine; the others run on
 // a goroutine of the window's, and their context ends with the window.
 type Controls interface {
+	WorkControls
+
 	// Pause stops taking jobs until Resume; the running one goes on.
 	Pause()
 	// PauseUntil is Pause that ends by itself when the clock shows t, which is not

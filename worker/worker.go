@@ -190,6 +190,13 @@ func (w *Worker) drain(ctx context.Context) {
 	w.runner.Drain(ctx)
 }
 
+// Finish takes no more jobs and returns when none is in flight, or ctx ends. There
+// is no way back: the program is to stop then.
+func (w *Worker) Finish(ctx context.Context) {
+	w.availability.Stop()
+	w.runner.Idle(ctx)
+}
+
 // StopNow makes a Run that is waiting for its job stop it instead.
 func (w *Worker) StopNow() { w.nowOnce.Do(func() { close(w.now) }) }
 

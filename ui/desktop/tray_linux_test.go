@@ -95,6 +95,11 @@ func (c childControls) Quit() {
 	c.cancel()
 }
 
+func (c childControls) FinishThenQuit() {
+	fmt.Println("finish")
+	c.cancel()
+}
+
 // tool finds a program that the tests need.
 func tool(t *testing.T, name string) string {
 	t.Helper()

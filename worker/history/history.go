@@ -247,7 +247,7 @@ func (h *History) thumbPath(name string) string { return filepath.Join(h.cfg.Dir
 func (h *History) job(r record) observe.RecentJob {
 	j := observe.RecentJob{
 		ID: r.ID, Kind: r.Kind, Model: r.Model, Prompt: r.Prompt, Preview: observe.Preview(r.Prompt), Started: r.Started,
-		Duration: time.Duration(r.Millis) * time.Millisecond, Outcome: observe.Outcome(r.Outcome), Error: r.Error,
+		Duration: time.Duration(r.Millis) * time.Millisecond, Outcome: observe.Outcome(r.Outcome), Error: r.Error, Class: r.Class,
 		ResultPath: r.Result, ResultExt: r.Ext,
 	}
 	if r.Thumb != "" {

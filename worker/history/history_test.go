@@ -83,7 +83,7 @@ func TestJobsSurviveARestart(t *testing.T) {
 	long := finished("b", start.Add(time.Hour))
 	long.Prompt = observe.Prompt(strings.Repeat("ä\n<&\x01", observe.PromptBytes))
 	long.Preview = observe.Preview(long.Prompt)
-	long.Outcome, long.Error = observe.OutcomeFailed, strings.Repeat("why ", 5000)
+	long.Outcome, long.Error, long.Class = observe.OutcomeFailed, strings.Repeat("why ", 5000), "timeout"
 	long.ResultPath = filepath.Join(dir, "gone")
 	first := finished("a", start)
 	first.Thumbnail, first.ResultPath = []byte("a picture"), result
@@ -105,7 +105,7 @@ func TestJobsSurviveARestart(t *testing.T) {
 	if err != nil || string(picture) != "a picture" || len(got[0].Thumbnail) != 0 {
 		t.Errorf("thumbnail: %q, %v, %d bytes in memory", picture, err, len(got[0].Thumbnail))
 	}
-	if got[1].Prompt != long.Prompt || got[1].Preview != long.Preview || len(got[1].Error) != maxText || got[1].ResultPath != "" {
+	if got[1].Prompt != long.Prompt || got[1].Preview != long.Preview || len(got[1].Error) != maxText || got[1].Class != "timeout" || got[1].ResultPath != "" {
 		t.Errorf("the prompt has %d of %d bytes, the reason %d, the path is %q", len(got[1].Prompt), len(long.Prompt), len(got[1].Error), got[1].ResultPath)
 	}
 	if again.log.Len() > 0 {
@@ -358,6 +358,7 @@ func TestDecodeRefuses(t *testing.T) {
 		{"a long model", `"model":"sd"`, `"model":"` + text + `"`},
 		{"a long prompt", `"prompt":"a fox"`, `"prompt":"` + strings.Repeat("x", observe.PromptBytes+1) + `"`},
 		{"a long reason", `"ext"`, `"error":"` + text + `","ext"`},
+		{"a long class", `"ext"`, `"class":"` + text + `","ext"`},
 		{"a long path", `"ext"`, `"result":"` + text + `","ext"`},
 		{"no time", `"2031-05-04T10:00:00.123Z"`, `"noon"`},
 		{"a negative duration", `"ms":1500`, `"ms":-1`},

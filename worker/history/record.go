@@ -44,6 +44,7 @@ type record struct {
 	Millis  int64     `json:"ms"`      // how long it took
 	Outcome string    `json:"outcome"`
 	Error   string    `json:"error,omitempty"`
+	Class   string    `json:"class,omitempty"`
 	Result  string    `json:"result,omitempty"` // path
 	Ext     string    `json:"ext,omitempty"`
 	Thumb   string    `json:"thumb,omitempty"` // name of a file in the folder of thumbnails
@@ -55,7 +56,7 @@ func recordOf(j observe.RecentJob) record {
 		Version: version, ID: clip(j.ID, maxText), Kind: clip(j.Kind, maxText), Model: clip(j.Model, maxText),
 		Prompt: clip(j.Prompt, observe.PromptBytes), Started: j.Started.UTC().Truncate(time.Millisecond),
 		Millis: min(max(j.Duration, 0), maxTook).Milliseconds(), Outcome: string(j.Outcome), Error: clip(j.Error, maxText),
-		Ext: strings.ToLower(j.ResultExt),
+		Class: clip(j.Class, maxText), Ext: strings.ToLower(j.ResultExt),
 	}
 	if len(j.ResultPath) <= maxText { // half a path leads nowhere
 		r.Result = j.ResultPath
@@ -82,7 +83,7 @@ func (r record) check() error {
 		return fmt.Errorf("%w: version %d, want %d", errLine, r.Version, version)
 	case r.ID == "" || r.Kind == "":
 		return fmt.Errorf("%w: id or kind is missing", errLine)
-	case len(r.ID) > maxText || len(r.Kind) > maxText || len(r.Model) > maxText || len(r.Error) > maxText || len(r.Result) > maxText ||
+	case len(r.ID) > maxText || len(r.Kind) > maxText || len(r.Model) > maxText || len(r.Error) > maxText || len(r.Class) > maxText || len(r.Result) > maxText ||
 		len(r.Prompt) > observe.PromptBytes:
 		return fmt.Errorf("%w: a text is too long", errLine)
 	case r.Started.Year() < 1 || r.Started.Year() > 9999:

@@ -177,6 +177,9 @@ func (r *Runner) Cancel(jobID string, why error) bool {
 	return true
 }
 
+// Idle waits until no job is in flight, or ctx ends, and stops nothing.
+func (r *Runner) Idle(ctx context.Context) { r.gate.wait(ctx) }
+
 // Drain waits until no job is in flight. When ctx ends first, it stops the job
 // and waits for that. Nothing new may be offered meanwhile.
 func (r *Runner) Drain(ctx context.Context) {
@@ -480,8 +483,12 @@ func (r *Runner) fail(ctx context.Context, job observe.CurrentJob, err error, lo
 	default:
 		r.answerFail(ctx, job.ID, r.current(), text, retryable, log)
 	}
+	class := ""
+	if e, ok := errors.AsType[*engine.Error](err); ok && outcome == observe.OutcomeFailed {
+		class = string(e.Class)
+	}
 	failed := func(row observe.RecentJob) observe.RecentJob {
-		row.Outcome, row.Error, row.ResultPath = outcome, text, ""
+		row.Outcome, row.Error, row.Class, row.ResultPath = outcome, text, class, ""
 		return row
 	}
 	if !r.update(job.ID, failed) { // it had no result yet
