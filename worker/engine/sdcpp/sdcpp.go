@@ -42,10 +42,8 @@ const scratchDir = "work"
 // assembler makes a video of single pictures.
 type assembler interface {
 	// Assemble reads the pictures frame_00000.png and on from frames and writes the
-	// video into dir.
-	Assemble(ctx context.Context, frames, dir string, fps int, ext string) (engine.Result, error)
-	// Formats are the formats that it can write now.
-	Formats() []string
+	// video into dir. progress hears how many are in it.
+	Assemble(ctx context.Context, frames, dir string, fps int, ext string, progress func(done int)) (engine.Result, error)
 }
 
 // Config is what the engine works with.
@@ -182,8 +180,9 @@ func (e *Engine) Run(ctx context.Context, req engine.Request, progress func(engi
 		return res, err
 	}
 	if p.frames > 0 {
-		progress(engine.Progress{Step: int(p.steps), Total: int(p.steps), Text: "making the video"})
-		return e.cfg.Video.Assemble(ctx, scratch, req.Dir, int(p.fps), p.ext)
+		return e.cfg.Video.Assemble(ctx, scratch, req.Dir, int(p.fps), p.ext, func(done int) {
+			progress(engine.Progress{Step: done, Total: int(p.frames), Text: "making the video"})
+		})
 	}
 	return publish(files.out, req.Dir, p)
 }
