@@ -456,7 +456,7 @@ func (h *hub) fail(ctx context.Context, s *session, f protocol.Fail) error {
 			rec.State = store.Running
 		}
 		if f.Retryable || rec.Cancelling {
-			h.requeue(rec, release{why: f.Error, counted: true})
+			h.requeue(rec, release{why: f.Error, counted: true, pause: true})
 			return nil
 		}
 		rec.State, rec.Error, rec.FinishedAt = store.Failed, clip(f.Error, maxError), time.Now().UTC()

@@ -60,6 +60,7 @@ func (s *Studio) routes() http.Handler {
 	member("GET /api/v1/jobs/{id}/result", s.result)
 	member("GET /api/v1/jobs/{id}/events", s.events)
 	member("POST /api/v1/jobs/{id}/cancel", s.cancelJob)
+	member("POST /api/v1/jobs/{id}/retry", s.retryJob)
 	operator("GET /api/v1/workers", s.listWorkers)
 	operator("DELETE /api/v1/workers/{id}", s.removeWorker)
 	operator("GET /api/v1/workers/{id}/logs", s.workerLogs)

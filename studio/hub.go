@@ -37,13 +37,13 @@ type hub struct {
 	closing  bool
 	admitted int // connections, open or opening
 	jobs     map[string]*job
-	order    []*job                       // all, by id, so by creation
-	queue    map[protocol.TaskKind][]*job // queued and not reserved, by id
-	conns    map[*session]struct{}        // open connections, welcomed or not
-	sessions []*session                   // welcomed, the earliest connected first
-	current  map[string]*session          // the welcomed session of a worker
-	orphans  map[string][]*orphan         // by worker
-	logs     map[string]*logRing          // by worker
+	order    []*job                // all, by id, so by creation
+	queue    *queue                // of what is not reserved
+	conns    map[*session]struct{} // open connections, welcomed or not
+	sessions []*session            // welcomed, the earliest connected first
+	current  map[string]*session   // the welcomed session of a worker
+	orphans  map[string][]*orphan  // by worker
+	logs     map[string]*logRing   // by worker
 	lastID   int64
 }
 
@@ -58,7 +58,7 @@ type orphan struct {
 func loadHub(ctx context.Context, cfg Config, st *store.Store, records []store.Entry[store.Job], bad []error) (*hub, error) {
 	h := &hub{
 		cfg: cfg, store: st, log: cfg.Log,
-		jobs: map[string]*job{}, queue: map[protocol.TaskKind][]*job{}, conns: map[*session]struct{}{},
+		jobs: map[string]*job{}, queue: newQueue(), conns: map[*session]struct{}{},
 		changes: newChanges(), moved: func(_, _ store.Job) {},
 		current: map[string]*session{}, orphans: map[string][]*orphan{}, logs: map[string]*logRing{},
 	}
@@ -85,7 +85,7 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store, records []store.E
 		h.jobs[j.id] = j
 		h.order = append(h.order, j)
 		switch state := e.Value.State; {
-		case state == store.Queued:
+		case state == store.Queued && !e.Value.NotBefore.After(time.Now()):
 			h.enqueueLocked(j)
 		case state.Claimed() && e.Value.Cancelling:
 			if err := h.change(ctx, j, func(rec *store.Job) error { cancelled(rec); return nil }); err != nil {
@@ -127,7 +127,15 @@ func (h *hub) run(ctx context.Context) {
 			h.armGrace(ctx, worker, o)
 		}
 	}
+	paused := slices.Clone(h.order)
 	h.mu.Unlock()
+	for _, j := range paused {
+		if rec := j.now(); rec.State == store.Queued && !rec.NotBefore.IsZero() {
+			j.mu.Lock()
+			h.enqueue(ctx, j)
+			j.mu.Unlock()
+		}
+	}
 	tick := time.NewTicker(h.cfg.CheckEvery)
 	defer tick.Stop()
 	for {
@@ -257,29 +265,6 @@ func (h *hub) all() []*job {
 
 func byID(j *job, id string) int { return cmp.Compare(j.id, id) }
 
-// enqueueLocked puts the job in its place in the queue. The caller holds h.mu.
-func (h *hub) enqueueLocked(j *job) {
-	if j.queued {
-		return
-	}
-	kind := j.now().Task.Kind
-	i, _ := slices.BinarySearchFunc(h.queue[kind], j.id, byID)
-	h.queue[kind] = slices.Insert(h.queue[kind], i, j)
-	j.queued = true
-}
-
-// dequeueLocked takes the job out of the queue. The caller holds h.mu.
-func (h *hub) dequeueLocked(j *job) {
-	if !j.queued {
-		return
-	}
-	kind := j.now().Task.Kind
-	if i, ok := slices.BinarySearchFunc(h.queue[kind], j.id, byID); ok {
-		h.queue[kind] = slices.Delete(h.queue[kind], i, i+1)
-	}
-	j.queued = false
-}
-
 // eligible says whether the session may be offered anything (§3.13.5). The
 // first heartbeat must have come: only it tells what the worker is doing.
 func (s *session) eligible() bool {
@@ -289,93 +274,26 @@ func (s *session) eligible() bool {
 }
 
 // fits says whether the session's worker can do the job.
-func (s *session) fits(j *job) bool {
-	rec := j.now()
-	return slices.Contains(s.caps.TaskKinds, rec.Task.Kind) && s.caps.VRAMThresholdGB >= rec.VRAMGBEstimate &&
-		s.knows(rec) && !j.refused[s.id]
+func (s *session) fits(j *job) bool { return s.suits(lotOf(j.now())) && !j.refused[s.id] }
+
+// suits says whether the session's worker can do jobs of the lot.
+func (s *session) suits(l lot) bool {
+	return slices.Contains(s.caps.TaskKinds, l.kind) && s.caps.VRAMThresholdGB >= l.vram && s.knows(l)
 }
 
-// knows says whether the worker can read an offer of the job: one that only
+// knows says whether the worker can read an offer of such a job: one that only
 // speaks the reference protocol drops the session at an engine it never heard
 // of, so others must be advertised.
-func (s *session) knows(rec store.Job) bool {
-	engine := rec.Source.Engine
-	if engine.Reference() {
+func (s *session) knows(l lot) bool {
+	if l.engine.Reference() {
 		return true
 	}
-	for _, model := range s.caps.SupportedModelsPerKind[string(rec.Task.Kind)] {
-		if model == rec.Model || model == string(engine) || model == string(engine)+":*" {
+	for _, model := range s.caps.SupportedModelsPerKind[string(l.kind)] {
+		if model == l.model || model == string(l.engine) || model == string(l.engine)+":*" {
 			return true
 		}
 	}
 	return false
-}
-
-// reserveLocked gives the session the job before anything is written (§3.8.6).
-// The caller holds h.mu.
-func (h *hub) reserveLocked(s *session, j *job) {
-	h.dequeueLocked(j)
-	s.held = j
-	s.unnamed = time.Time{}
-}
-
-// pickSessionLocked returns the earliest connected session that may have the
-// job, or nil. The caller holds h.mu.
-func (h *hub) pickSessionLocked(j *job) *session {
-	if h.closing {
-		return nil
-	}
-	for _, s := range h.sessions {
-		if s.eligible() && s.fits(j) {
-			return s
-		}
-	}
-	return nil
-}
-
-// enqueue puts a queued job in the queue and offers it when a worker is free;
-// with a job in another state it does nothing. The caller holds j.mu.
-func (h *hub) enqueue(ctx context.Context, j *job) {
-	h.mu.Lock()
-	if j.now().State != store.Queued {
-		h.mu.Unlock()
-		return
-	}
-	h.enqueueLocked(j)
-	s := h.pickSessionLocked(j)
-	if s != nil {
-		h.reserveLocked(s, j)
-	}
-	h.mu.Unlock()
-	if s != nil {
-		h.spawn(ctx, func(ctx context.Context) { h.offer(ctx, s, j) })
-	}
-}
-
-// kick offers the session the earliest job that it may have, if any.
-func (h *hub) kick(ctx context.Context, s *session) {
-	h.mu.Lock()
-	var first *job
-	if s.eligible() && !h.closing {
-		for _, kind := range s.caps.TaskKinds {
-			for _, j := range h.queue[kind] {
-				if first != nil && first.id < j.id {
-					break
-				}
-				if s.fits(j) {
-					first = j
-					break
-				}
-			}
-		}
-	}
-	if first != nil {
-		h.reserveLocked(s, first)
-	}
-	h.mu.Unlock()
-	if first != nil {
-		h.spawn(ctx, func(ctx context.Context) { h.offer(ctx, s, first) })
-	}
 }
 
 // free ends the session's hold on the job, and what its heartbeats said of it.
@@ -416,7 +334,7 @@ func (h *hub) submit(ctx context.Context, rec store.Job) (*job, error) {
 	}
 	h.mu.Unlock()
 	if s != nil {
-		rec.State, rec.WorkerID, rec.Session = store.Offered, s.worker, s.id
+		rec.State, rec.WorkerID, rec.Session, rec.NotBefore = store.Offered, s.worker, s.id, time.Time{}
 	}
 	revision, err := h.store.Jobs.Create(context.WithoutCancel(ctx), rec.ID, rec)
 	if err != nil {
@@ -448,7 +366,7 @@ func (h *hub) offer(ctx context.Context, s *session, j *job) {
 		if rec.State != store.Queued {
 			return errStale
 		}
-		rec.State, rec.WorkerID, rec.Session = store.Offered, s.worker, s.id
+		rec.State, rec.WorkerID, rec.Session, rec.NotBefore = store.Offered, s.worker, s.id, time.Time{}
 		return nil
 	})
 	if err == nil {
@@ -506,6 +424,7 @@ type release struct {
 	why     string // told to the operator when it is not empty
 	counted bool   // an attempt that was accepted counts
 	offer   bool   // only a claim that was not accepted yet
+	pause   bool   // before the next attempt
 }
 
 // putBack ends a claim without a result: the job is queued again, or failed
@@ -553,12 +472,15 @@ func (h *hub) requeue(rec *store.Job, r release) {
 		rec.Error = clip(r.why, maxError)
 	}
 	if rec.State == store.Running {
-		if r.counted && rec.Attempts >= h.cfg.MaxAttempts {
+		if r.counted && rec.Attempts >= cmp.Or(rec.Allowed, h.cfg.MaxAttempts) {
 			rec.State, rec.FinishedAt = store.Failed, time.Now().UTC()
 			return
 		}
 		if !r.counted {
 			rec.Attempts--
+		}
+		if r.pause {
+			rec.NotBefore = time.Now().UTC().Add(retryPause(h.cfg.RetryPause, rec.Attempts))
 		}
 	}
 	rec.State, rec.WorkerID, rec.Session, rec.StartedAt = store.Queued, "", "", time.Time{}

@@ -42,9 +42,11 @@ type job struct {
 	told    int    // pieces of it; -1 = one is missing, so no more is told
 
 	// Guarded by the hub's mutex.
-	queued  bool
-	uploads int             // results of it that are coming in
-	refused map[string]bool // sessions that will not do it
+	queued   bool
+	lot      lot // where in the queue
+	priority int
+	uploads  int             // results of it that are coming in
+	refused  map[string]bool // sessions that will not do it
 }
 
 func newJob(id string) *job {
@@ -89,6 +91,7 @@ func (h *hub) change(ctx context.Context, j *job, f func(*store.Job) error) erro
 func (h *hub) publish(j *job, rec store.Job, revision uint64) {
 	before := j.now()
 	j.set(rec, revision)
+	h.settleShare(before, rec)
 	h.moved(before, rec)
 	h.changes.touch(changedJobs)
 }
@@ -185,7 +188,7 @@ func (j *job) status() client.JobStatus {
 		ID: rec.ID, State: client.State(rec.State), Kind: rec.Task.Kind, Model: rec.Model,
 		Priority: rec.Priority, Submitter: rec.Submitter,
 		Attempts: rec.Attempts, WorkerID: rec.WorkerID, Error: rec.Error,
-		CreatedAt: rec.CreatedAt, StartedAt: rec.StartedAt, FinishedAt: rec.FinishedAt, Progress: j.progress.Load(),
+		CreatedAt: rec.CreatedAt, StartedAt: rec.StartedAt, FinishedAt: rec.FinishedAt, NotBefore: rec.NotBefore, Progress: j.progress.Load(),
 	}
 	if r := rec.Result; r != nil {
 		out.Result = &client.Result{Ext: r.Ext, ContentType: r.ContentType, Bytes: r.Bytes, SHA256: r.SHA256}

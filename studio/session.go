@@ -40,6 +40,7 @@ type session struct {
 	gone        bool            // no longer in the index
 	blocked     bool            // said busy or paused, or nothing, to an offer
 	busyWith    string          // job that the last heartbeat named
+	warm        string          // model of the job that it got last
 	held        *job            // reserved, offered or running
 	beat        time.Time       // of the last heartbeat
 	unnamed     time.Time       // since when heartbeats do not name held; zero when they do

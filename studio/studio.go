@@ -42,6 +42,9 @@ type Config struct {
 	CancelLimit     time.Duration // a worker may take this long to stop a job; default 10 s
 	LostAfter       time.Duration // heartbeats stopped naming a running job; default 10 s
 	MaxAttempts     int           // default 3
+	RetryPause      time.Duration // before the second attempt of a job that failed, then four times longer each; default 1 s
+	MaxQueued       int           // jobs that may wait; default 100,000
+	MaxQueuedByKey  int           // of one API key; default 1,000
 	MaxResult       int64         // bytes of one result; default 2 GiB
 	SweepEvery      time.Duration // how often what is old is removed; default 10 min
 }
@@ -85,6 +88,9 @@ func New(cfg Config) (*Studio, error) {
 	cfg.LostAfter = cmp.Or(cfg.LostAfter, 10*time.Second)
 	cfg.MaxAttempts = cmp.Or(cfg.MaxAttempts, 3)
 	cfg.MaxResult = cmp.Or(cfg.MaxResult, 2<<30)
+	cfg.RetryPause = cmp.Or(cfg.RetryPause, time.Second)
+	cfg.MaxQueued = cmp.Or(cfg.MaxQueued, 100_000)
+	cfg.MaxQueuedByKey = cmp.Or(cfg.MaxQueuedByKey, 1000)
 	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, 10*time.Minute)
 	switch {
 	case cfg.Data == "":

@@ -79,6 +79,9 @@ func (s *Studio) take(ctx context.Context, in client.Job, who caller, origin str
 	if in.VRAMGBEstimate != nil {
 		rec.VRAMGBEstimate = *in.VRAMGBEstimate
 	}
+	if err := s.hub.full(who.key); err != nil {
+		return nil, err
+	}
 	var err error
 	if rec.Inputs, err = s.useInputs(ctx, in.Task, origin); errors.Is(err, errNoInput) {
 		return nil, &refusal{status: http.StatusUnprocessableEntity, code: "unknown_input", message: err.Error()}

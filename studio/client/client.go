@@ -82,6 +82,14 @@ func (c *Client) PutInput(ctx context.Context, contentType string, data io.Reade
 	return out, err
 }
 
+// Retry queues a job again that had failed or was cancelled. Any other is an
+// *Error with status 409.
+func (c *Client) Retry(ctx context.Context, id string) (JobStatus, error) {
+	var out JobStatus
+	err := c.json(ctx, http.MethodPost, nil, &out, "jobs/"+url.PathEscape(id)+"/retry")
+	return out, err
+}
+
 // Models lists the models that jobs may name.
 func (c *Client) Models(ctx context.Context) ([]Model, error) {
 	return pages(func(query string) ([]Model, string, error) {

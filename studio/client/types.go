@@ -79,7 +79,7 @@ const (
 	Cancelled State = "cancelled"
 )
 
-// Final says that the job never changes again.
+// Final says that the job has ended. Only a retry changes it then.
 func (s State) Final() bool { return s == Done || s == Failed || s == Cancelled }
 
 // Submitted is the answer to a submitted job.
@@ -103,6 +103,7 @@ type JobStatus struct {
 	CreatedAt  time.Time         `json:"createdAt"`
 	StartedAt  time.Time         `json:"startedAt,omitzero"`
 	FinishedAt time.Time         `json:"finishedAt,omitzero"`
+	NotBefore  time.Time         `json:"notBefore,omitzero"` // queued: the pause after a failed attempt
 	Progress   *Progress         `json:"progress,omitempty"`
 	Result     *Result           `json:"result,omitempty"`
 }

@@ -22,7 +22,7 @@ const (
 // JobStates lists the states of a job.
 func JobStates() []JobState { return []JobState{Queued, Offered, Running, Done, Failed, Cancelled} }
 
-// Final says that a job in this state never changes again.
+// Final says that a job in this state has ended. Only a retry changes it then.
 func (s JobState) Final() bool { return s == Done || s == Failed || s == Cancelled }
 
 // Claimed says that a worker has the job.
@@ -44,6 +44,8 @@ type Job struct {
 	Error          string               `json:"error,omitempty"`
 	Submitter      string               `json:"submitter,omitempty"`  // id of the API key; empty: the operator
 	Priority       int                  `json:"priority,omitempty"`   // higher goes first
+	Allowed        int                  `json:"allowed,omitempty"`    // attempts; 0: as the studio is set
+	NotBefore      time.Time            `json:"notBefore,omitzero"`   // queued: the pause after a failed attempt
 	Inputs         []string             `json:"inputs,omitempty"`     // ids of the studio's inputs that the task names
 	Cancelling     bool                 `json:"cancelling,omitempty"` // claimed, and to be cancelled
 	CreatedAt      time.Time            `json:"createdAt"`
