@@ -58,6 +58,10 @@ type Config struct {
 
 	CAFile string `toml:"ca_file,omitempty"` // ours: PEM certificates trusted beside the system's; read at the start
 
+	// Ours: what engines get.
+	ModelsQuotaGB   float64  `toml:"models_quota_gb,omitempty"`   // GiB of fetched model files; 0 = no bound
+	AllowInputHosts []string `toml:"allow_input_hosts,omitempty"` // host or host:port that inputs may come from, private ones too
+
 	LocalAPIToken         Secret `toml:"local_api_token,omitempty"`
 	WorkerID              string `toml:"worker_id,omitempty"`
 	AuthToken             Secret `toml:"auth_token,omitempty"`
@@ -153,8 +157,30 @@ func (c Config) Validate() error {
 	if c.CAFile != "" && !filepath.IsAbs(c.CAFile) {
 		return errors.New("ca_file: must be a whole path, from the root")
 	}
+	if !(c.ModelsQuotaGB >= 0 && c.ModelsQuotaGB <= MaxQuotaGB) { // also not a number
+		return fmt.Errorf("models_quota_gb: must be between 0 and %v", MaxQuotaGB)
+	}
+	return checkHosts(c.AllowInputHosts)
+}
+
+// maxHosts bounds the list of allowed hosts.
+const maxHosts = 64
+
+func checkHosts(hosts []string) error {
+	if len(hosts) > maxHosts {
+		return fmt.Errorf("allow_input_hosts: at most %d hosts", maxHosts)
+	}
+	for _, host := range hosts {
+		u, err := url.Parse("https://" + host)
+		if err != nil || u.Host != host || u.Hostname() == "" {
+			return fmt.Errorf("allow_input_hosts: %q is no host; write HOST or HOST:PORT, without https:// and path", host)
+		}
+	}
 	return nil
 }
+
+// ModelsQuota is the bound on fetched model files, in bytes; 0 = none.
+func (c Config) ModelsQuota() int64 { return int64(c.ModelsQuotaGB * (1 << 30)) }
 
 func (c Config) checkThreshold() error {
 	switch {

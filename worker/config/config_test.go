@@ -323,3 +323,21 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestQuotaAndHostsAreCheckedInTheFile(t *testing.T) {
+	for name, change := range map[string]func(*Config){
+		"models_quota_gb":   func(c *Config) { c.ModelsQuotaGB = -1 },
+		"allow_input_hosts": func(c *Config) { c.AllowInputHosts = make([]string, 65) },
+	} {
+		c := Default()
+		change(&c)
+		if err := c.Validate(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c := Default()
+	c.ModelsQuotaGB = 1.5
+	if c.ModelsQuota() != 3<<29 {
+		t.Errorf("1.5 GiB are %d bytes", c.ModelsQuota())
+	}
+}

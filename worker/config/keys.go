@@ -41,11 +41,12 @@ type Descriptor struct {
 // machine has more.
 const MaxThresholdGB = 4096
 
-// Bounds of numbers that a person sets, in seconds and in tries.
+// Bounds of numbers that a person sets, in seconds, in tries and in GiB.
 const (
 	MaxUpdateInterval = 30 * 24 * 60 * 60
 	MaxDrainSecs      = 24 * 60 * 60
 	MaxReconnects     = 1_000_000
+	MaxQuotaGB        = 1_000_000
 )
 
 // Descriptors describes each key, in the order of [Keys].
@@ -82,6 +83,14 @@ func Descriptors() []Descriptor {
 		{
 			Key: "ca_file", Kind: KindPath, Default: none,
 			Meaning: "PEM certificates that are trusted beside the system's; a whole path; read at the start", Editable: true, Restart: true,
+		},
+		{
+			Key: "models_quota_gb", Kind: KindNumber, Unit: "GiB", Max: MaxQuotaGB, Default: "0",
+			Meaning: "most GiB of model files that are fetched and kept; the longest unused go first; 0 is no bound", Editable: true,
+		},
+		{
+			Key: "allow_input_hosts", Kind: KindList, Default: none,
+			Meaning: "hosts, or `HOST:PORT`, that the pictures and sounds of jobs may come from although they lie in a private network", Editable: true,
 		},
 		{Key: "local_api_token", Kind: KindSecret, Default: none, Meaning: kept},
 		{Key: "worker_id", Kind: KindText, Default: none, Meaning: "who this worker is at the studio; written when it is approved"},

@@ -49,6 +49,8 @@ func TestSetAndValue(t *testing.T) {
 		{"weekly_hours", "mon 08:00-09:00\n\n  daily 22:00-24:00 ", "mon 08:00-09:00\ndaily 22:00-24:00"},
 		{"weekly_hours", "", ""},
 		{"ca_file", "/etc/ca.pem", "/etc/ca.pem"},
+		{"models_quota_gb", "0.5", "0.5"},
+		{"allow_input_hosts", "nas.lan\n[fd00::1]:8443", "nas.lan\n[fd00::1]:8443"},
 	} {
 		c := Default()
 		if err := c.Set(tc.key, tc.text); err != nil {
@@ -76,6 +78,11 @@ func TestSetRefuses(t *testing.T) {
 		{"models_root", " ", "must not be empty"},
 		{"ca_file", "relative.pem", "whole path"},
 		{"weekly_hours", "someday 08:00-09:00", "is no day"},
+		{"models_quota_gb", "-1", "from 0 to 1000000"},
+		{"models_quota_gb", "NaN", "number"},
+		{"allow_input_hosts", "https://nas.lan", "is no host"},
+		{"allow_input_hosts", "nas.lan/x", "is no host"},
+		{"allow_input_hosts", ":80", "is no host"},
 		{"auth_token", "x", "not for people"},
 		{"worker_id", "x", "not for people"},
 		{"only_when_idel", "true", "the nearest is only_when_idle"},
