@@ -128,23 +128,16 @@ type Held struct {
 	// Paths has one absolute path for each file of the set, in its order.
 	Paths []string
 
-	store *Store
+	store *Store // nil = nobody else knows of them
 	once  sync.Once
-}
-
-// Path returns the path of the first file that fits, or nothing.
-func (h *Held) Path(set Set, fits func(File) bool) string {
-	for i, f := range set.Files {
-		if fits(f) {
-			return h.Paths[i]
-		}
-	}
-	return ""
 }
 
 // Release lets the files go. It may be called more than once.
 func (h *Held) Release() {
 	h.once.Do(func() {
+		if h.store == nil {
+			return
+		}
 		h.store.mu.Lock()
 		defer h.store.mu.Unlock()
 		for _, path := range h.Paths {
