@@ -18,9 +18,6 @@ import (
 	"studioworker/gpu"
 	"studioworker/worker"
 	"studioworker/worker/config"
-	"studioworker/worker/engine"
-	"studioworker/worker/engine/espeak"
-	"studioworker/worker/engine/synthetic"
 	"studioworker/worker/history"
 	"studioworker/worker/identity"
 	"studioworker/worker/logs"
@@ -130,17 +127,6 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 		Version: Version, Commit: commit(), Private: h.private != nil, OutboxFS: hc.outboxFS, MachineID: identity.MachineID,
 	})
 	return h, err
-}
-
-// newRouter puts the engines of this build together.
-func newRouter(log *slog.Logger) (*engine.Router, error) {
-	home, err := os.UserHomeDir()
-	if err != nil {
-		home = "" // no ~/.local/bin to look into then
-	}
-	return engine.NewRouter(log,
-		espeak.New(espeak.Config{Log: log, Variable: os.Getenv("STUDIO_WORKER_ESPEAK"), Home: home, Path: os.Getenv("PATH"), Environ: os.Environ()}),
-		synthetic.New())
 }
 
 // run runs the worker, its studio if it has one, and the instance socket, until
