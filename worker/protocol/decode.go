@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Errors of the decoders. Callers ask with errors.Is.
@@ -31,16 +32,34 @@ func (e *OfferError) Unwrap() error { return e.Err }
 // fields reads the members of one JSON object. The first failure sticks and is
 // in err; later reads return zero values.
 type fields struct {
-	members map[string]json.RawMessage
+	members []member
 	err     error
+}
+
+// member is one key of an object with its value, as it was written.
+type member struct {
+	key string
+	raw json.RawMessage
+}
+
+// get returns the value of a key; of several the last one counts, as in
+// encoding/json.
+func (f *fields) get(key string) (json.RawMessage, bool) {
+	for _, m := range slices.Backward(f.members) {
+		if m.key == key {
+			return m.raw, true
+		}
+	}
+	return nil, false
 }
 
 func object(data []byte) *fields {
 	var f fields
-	if err := json.Unmarshal(data, &f.members); err != nil {
-		f.err = errors.New("not an object")
-	} else if f.members == nil {
+	switch {
+	case isNull(data):
 		f.err = errors.New("null instead of an object")
+	case !f.split(data):
+		f.err = errors.New("not an object")
 	}
 	return &f
 }
@@ -54,7 +73,7 @@ func (f *fields) fail(key string, err error) {
 // required reads a field that must be there and not null.
 func required[T any](f *fields, key string) T {
 	var v T
-	raw, ok := f.members[key]
+	raw, ok := f.get(key)
 	switch {
 	case f.err != nil:
 	case !ok:
@@ -69,7 +88,7 @@ func required[T any](f *fields, key string) T {
 
 // optional reads a field that may be absent or null.
 func optional[T any](f *fields, key string) *T {
-	raw, ok := f.members[key]
+	raw, ok := f.get(key)
 	if f.err != nil || !ok || isNull(raw) {
 		return nil
 	}
@@ -82,7 +101,7 @@ func optional[T any](f *fields, key string) *T {
 
 // orDefault reads a field that may be absent but not null.
 func orDefault[T any](f *fields, key string, absent T) T {
-	if _, ok := f.members[key]; f.err != nil || !ok {
+	if _, ok := f.get(key); f.err != nil || !ok {
 		return absent
 	}
 	return required[T](f, key)
@@ -99,6 +118,13 @@ func value[T any](raw json.RawMessage, v *T) error {
 		return list(raw, to)
 	case *map[string][]string:
 		return table(raw, to)
+	case *string:
+		if text, ok := plain(raw); ok {
+			*to = text
+			return nil
+		}
+	case json.Unmarshaler: // raw is valid already
+		return to.UnmarshalJSON(raw)
 	}
 	if err := json.Unmarshal(raw, v); err != nil {
 		if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
@@ -110,8 +136,8 @@ func value[T any](raw json.RawMessage, v *T) error {
 }
 
 func list[T any](raw json.RawMessage, to *[]T) error {
-	var items []json.RawMessage
-	if err := json.Unmarshal(raw, &items); err != nil {
+	items, ok := split(raw)
+	if !ok {
 		return errors.New("not a list")
 	}
 	*to = make([]T, len(items))
@@ -139,7 +165,7 @@ func table[T any](raw json.RawMessage, to *map[string]T) error {
 	return nil
 }
 
-func isNull(raw json.RawMessage) bool { return bytes.Equal(bytes.TrimSpace(raw), []byte("null")) }
+func isNull(raw json.RawMessage) bool { return string(bytes.TrimSpace(raw)) == "null" }
 
 // check refuses text that is not JSON or that nests too deep.
 func check(data []byte) error {

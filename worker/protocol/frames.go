@@ -315,13 +315,14 @@ func DecodeStudioFrame(data []byte) (StudioFrame, error) {
 }
 
 func offeredJob(f *fields) string {
-	claim := object(f.members["claim"])
+	raw, _ := f.get("claim")
+	claim := object(raw)
 	return required[string](claim, "jobId")
 }
 
 // anyJSON reads a required field that may be any JSON value, null too.
 func anyJSON(f *fields, key string) json.RawMessage {
-	raw, ok := f.members[key]
+	raw, ok := f.get(key)
 	if !ok && f.err == nil {
 		f.err = fmt.Errorf("field %q is missing", key)
 	}

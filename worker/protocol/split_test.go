@@ -1,0 +1,51 @@
+package protocol
+
+import (
+	"bytes"
+	"encoding/json"
+	"testing"
+)
+
+// FuzzSplit compares what split takes apart with what encoding/json finds.
+func FuzzSplit(f *testing.F) {
+	for _, text := range []string{
+		`{}`, `[]`, ` { "a" : 1 , "b\"\\" : [ {} , "," ] , "a" : "\u00e9" } `, `[1,-2.5e3,true,null,"]",{"x":[[]]}]`, `"x"`, `null`, `{"\ud800":""}`,
+	} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		var o fields
+		isObject := o.split(data) // whatever it is: no panic
+		items, isList := split(data)
+		if !json.Valid(data) {
+			return
+		}
+		var members map[string]json.RawMessage
+		if err := json.Unmarshal(data, &members); isObject != (err == nil && members != nil) {
+			t.Fatalf("an object: %v, %v", isObject, err)
+		}
+		for key, want := range members {
+			if got, ok := o.get(key); !ok || !bytes.Equal(got, want) {
+				t.Errorf("%q is %q, %v, want %q", key, got, ok, want)
+			}
+		}
+		for _, m := range o.members {
+			if _, ok := members[m.key]; !ok {
+				t.Errorf("%q is no member", m.key)
+			}
+		}
+		var list []json.RawMessage
+		if err := json.Unmarshal(data, &list); isList != (err == nil && list != nil) || isList && len(items) != len(list) {
+			t.Fatalf("a list of %d: %v, %v, want %d", len(items), isList, err, len(list))
+		}
+		for i, want := range list {
+			if !bytes.Equal(items[i], want) {
+				t.Errorf("item %d is %q, want %q", i, items[i], want)
+			}
+		}
+		var text string
+		if got, ok := plain(bytes.TrimSpace(data)); ok && (json.Unmarshal(data, &text) != nil || got != text) {
+			t.Errorf("the string is %q, want %q", got, text)
+		}
+	})
+}
