@@ -23,10 +23,13 @@ func Kinds() []Kind {
 	return []Kind{KindImage, KindLLM, KindSTT, KindTTS, KindVideo}
 }
 
-// Result says what an engine made.
+// Result says what an engine made: one of File and JSON is set.
 type Result struct {
 	// File is the base name of the result inside Request.Dir.
 	File string
+	// JSON is the result itself, of kind llm or audio_stt, which then need not be
+	// written to Request.Dir.
+	JSON string
 	// Ext is the real format of the bytes, without a dot, whatever was asked
 	// (protocol spec §4.6). It is "json" for llm and audio_stt.
 	Ext string
@@ -51,7 +54,7 @@ type Engine interface {
 	// kind. It is empty when the engine can run nothing.
 	Models() map[Kind][]string
 	// Run does one job and blocks until it is over. It writes the result into
-	// req.Dir. When ctx ends, Run stops everything it started and returns
+	// req.Dir, or returns it when it is JSON. When ctx ends, Run stops everything it started and returns
 	// context.Cause(ctx). It may call progress at any time, also from another
 	// goroutine, but not after it has returned.
 	Run(ctx context.Context, req Request, progress func(Progress)) (Result, error)

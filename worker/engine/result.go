@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,15 +15,24 @@ import (
 // (16 MiB), together with its envelope.
 const jsonLimit = 15 << 20
 
-// checkResult looks at the file an engine claims to have made, before anybody
+// checkResult looks at what an engine claims to have made, before anybody
 // sends it: an engine can exit well and leave nothing, or the wrong thing.
 func checkResult(req Request, res Result) error {
-	if res.File == "" || !filepath.IsLocal(res.File) || filepath.Base(res.File) != res.File || strings.ContainsAny(res.File, `/\`) {
-		return fmt.Errorf("result file name %q is not a plain name", res.File)
-	}
 	wantJSON := req.Kind == KindLLM || req.Kind == KindSTT
 	if (res.Ext == "json") != wantJSON {
 		return fmt.Errorf("a result of kind %s cannot be %q", req.Kind, res.Ext)
+	}
+	if res.JSON != "" {
+		switch {
+		case res.File != "":
+			return fmt.Errorf("both file %q and text are the result", res.File)
+		case !wantJSON:
+			return fmt.Errorf("a result of kind %s must be a file", req.Kind)
+		}
+		return checkJSON([]byte(res.JSON))
+	}
+	if res.File == "" || !filepath.IsLocal(res.File) || filepath.Base(res.File) != res.File || strings.ContainsAny(res.File, `/\`) {
+		return fmt.Errorf("result file name %q is not a plain name", res.File)
 	}
 	root, err := os.OpenRoot(req.Dir)
 	if err != nil {
@@ -45,22 +55,21 @@ func checkResult(req Request, res Result) error {
 	}
 	defer func() { _ = file.Close() }()
 	if wantJSON {
-		return checkJSON(file)
+		data, err := io.ReadAll(io.LimitReader(file, jsonLimit+1))
+		if err != nil {
+			return fmt.Errorf("check result: %w", err)
+		}
+		return checkJSON(data)
 	}
 	return checkMagic(file, res)
 }
 
-// checkJSON tells whether the file is one JSON object.
-func checkJSON(r io.Reader) error {
-	data, err := io.ReadAll(io.LimitReader(r, jsonLimit+1))
-	if err != nil {
-		return fmt.Errorf("check result: %w", err)
-	}
+// checkJSON tells whether the data is one JSON object.
+func checkJSON(data []byte) error {
 	if len(data) > jsonLimit {
 		return fmt.Errorf("result is longer than %d bytes", jsonLimit)
 	}
-	var object map[string]json.RawMessage
-	if err := json.Unmarshal(data, &object); err != nil || object == nil {
+	if !bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n"), []byte("{")) || !json.Valid(data) {
 		return errors.New("result is not a JSON object")
 	}
 	return nil

@@ -99,9 +99,12 @@ func (*Engine) Run(ctx context.Context, req engine.Request, progress func(engine
 	if ctx.Err() != nil {
 		return engine.Result{}, context.Cause(ctx)
 	}
-	res := engine.Result{File: "result." + ext, Ext: ext}
-	if err := os.WriteFile(filepath.Join(req.Dir, res.File), data, 0o600); err != nil {
-		return engine.Result{}, fmt.Errorf("write result: %w", err)
+	res := engine.Result{JSON: string(data), Ext: ext}
+	if ext != "json" {
+		res = engine.Result{File: "result." + ext, Ext: ext}
+		if err := os.WriteFile(filepath.Join(req.Dir, res.File), data, 0o600); err != nil {
+			return engine.Result{}, fmt.Errorf("write result: %w", err)
+		}
 	}
 	progress(engine.Progress{Step: steps, Total: steps, Text: "done"})
 	return res, nil

@@ -29,6 +29,12 @@ func run(t *testing.T, req engine.Request) (engine.Result, []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if res.JSON != "" {
+		if res.File != "" {
+			t.Errorf("the result is both text and %s", res.File)
+		}
+		return res, []byte(res.JSON)
+	}
 	data, err := os.ReadFile(filepath.Join(req.Dir, res.File))
 	if err != nil {
 		t.Fatal(err)
