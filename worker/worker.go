@@ -168,6 +168,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return nil
 	})
 	err := g.Wait()
+	w.runner.Settle()
 	w.network.Close()
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 		err = nil

@@ -69,6 +69,8 @@ type Runner struct {
 	moved chan struct{}       // room for one: the job in flight has another link
 	work  chan protocol.Claim // accepted offers; room for one: only the holder of the gate sends
 
+	moving sync.WaitGroup // moves of acknowledged results
+
 	mu      sync.Mutex
 	jobID   string                  // of the job in flight, from accept to outcome
 	link    Link                    // where its outcome goes; its session may be over
@@ -263,7 +265,7 @@ func (r *Runner) result(ctx context.Context, claim protocol.Claim, current obser
 	r.finished(current, filepath.Join(draft.Dir(), made.File), made.Ext, time.Since(current.Started))
 	studio, worker := r.cfg.Origin()
 	e, err = draft.Commit(outbox.Result{
-		File: made.File, Kind: string(claim.Task.Kind), Ext: made.Ext, Model: claim.Model,
+		File: made.File, Data: made.JSON, Kind: string(claim.Task.Kind), Ext: made.Ext, Model: claim.Model,
 		Prompt: claim.Task.Prompt(), StudioURL: studio, WorkerID: worker, Started: current.Started,
 	})
 	if err != nil {
@@ -422,19 +424,31 @@ func (r *Runner) sendJSON(ctx context.Context, e outbox.Entry, send func(context
 	return send(ctx, protocol.CompleteJSON{JobID: e.JobID, Result: json.RawMessage(value), Prompt: &e.Prompt})
 }
 
-// Acknowledged says that the studio has stored the JSON result of a job.
+// Acknowledged says that the studio has stored the JSON result of a job. The
+// file is moved afterwards: the caller reads the studio's next frame.
 func (r *Runner) Acknowledged(jobID string) {
 	e, ok := r.cfg.Outbox.Find(jobID)
 	if !ok || !e.JSON() {
 		return
 	}
-	path, err := r.cfg.Outbox.Delivered(e)
+	finish, err := r.cfg.Outbox.Accepted(e)
 	if err != nil {
 		r.cfg.Log.Error("delivered result was not moved out of the outbox", "job_id", jobID, "error", err)
 		return
 	}
-	r.Delivered(e, path)
+	r.moving.Go(func() {
+		path, err := finish()
+		if err != nil {
+			r.cfg.Log.Error("delivered result was not moved out of the outbox", "job_id", jobID, "error", err)
+			return
+		}
+		r.Delivered(e, path)
+	})
 }
+
+// Settle waits until the results that the studio acknowledged are where they
+// belong. No session may be open any more.
+func (r *Runner) Settle() { r.moving.Wait() }
 
 // Delivered records that the studio has a result, which now lies at path.
 func (r *Runner) Delivered(e outbox.Entry, path string) {

@@ -196,6 +196,7 @@ func (f *fixture) start(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Errorf("Run: %v", err)
 		}
+		f.Settle()
 	})
 	t.Cleanup(f.stop)
 }
@@ -400,6 +401,7 @@ func TestSpec048And063And135AJSONJob(t *testing.T) {
 		f.Acknowledged("job-40")
 	}
 	f.Acknowledged("never heard of")
+	f.Settle()
 	if _, ok := f.outbox.Find("job-40"); ok {
 		t.Error("an acknowledged result is still in the outbox")
 	}
@@ -563,6 +565,7 @@ func TestRow41ASessionLostInMidJob(t *testing.T) {
 	}
 	f.idle(t)
 	f.Acknowledged("j")
+	f.Settle()
 	if row := f.recent(t, 1)[0]; row.Outcome != observe.OutcomeCompleted || row.ResultPath == "" {
 		t.Errorf("row %+v", row)
 	}

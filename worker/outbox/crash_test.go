@@ -84,7 +84,12 @@ func crashChild() error {
 	if _, ok := o.Find(e.JobID); ok {
 		return errors.New("the result is still in the outbox")
 	}
+	if err := o.Close(); err != nil {
+		return err
+	}
 	step()
+	mu.Lock()
+	defer mu.Unlock()
 	_, err = fmt.Println(n)
 	return err
 }

@@ -140,15 +140,25 @@ func NewDeliverer(cfg DelivererConfig) *Deliverer {
 // Run sends what is in ready/, oldest first, until ctx ends, and returns its
 // cause. JSON results are not its business. A studio that cannot be reached
 // holds all entries up; an answer that is about one entry only holds up that
-// one.
+// one. It also removes what expires in kept/, which OnRefused hears of.
 func (d *Deliverer) Run(ctx context.Context) error {
+	const least = 10 * time.Millisecond // what could not be removed is not tried in a spin
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		next, ok := d.round(ctx)
+		gone, expiry := d.o.expire()
+		for _, e := range gone {
+			if d.onRefused != nil {
+				d.onRefused(e, errExpired)
+			}
+		}
+		if !expiry.IsZero() && (!ok || expiry.Before(next)) {
+			next, ok = expiry, true
+		}
 		var due <-chan time.Time
 		if ok {
-			timer.Reset(time.Until(next))
+			timer.Reset(max(time.Until(next), least))
 			due = timer.C
 		}
 		select {

@@ -54,7 +54,7 @@ func (o *Outbox) Begin(jobID string, attempt int) (*Draft, error) {
 		name := entryName(jobID, attempt)
 		dir := filepath.Join(o.tmp, name)
 		err := fs.ErrExist
-		if _, ok := o.ready.entries[name]; !ok {
+		if _, ok := o.ready.entries[name]; !ok && !o.leaving[name] {
 			err = o.fs.Mkdir(dir)
 		}
 		switch {
@@ -73,9 +73,10 @@ func (o *Outbox) Begin(jobID string, attempt int) (*Draft, error) {
 // Dir returns the absolute path of the folder for the result file.
 func (d *Draft) Dir() string { return d.dir }
 
-// Result says what the engine made.
+// Result says what the engine made: a file, or bytes that are in memory.
 type Result struct {
-	File      string // base name of the result in Draft.Dir
+	File      string // base name of the result in Draft.Dir; empty when Data holds it
+	Data      string // the bytes
 	Kind      string // wire name of the task kind
 	Ext       string // format of the bytes, without a dot: at most ten of a-z and 0-9; "json" goes as a frame
 	Model     string
@@ -98,79 +99,125 @@ func (d *Draft) Commit(r Result) (Entry, error) {
 	return e, nil
 }
 
-func (d *Draft) commit(r Result) (Entry, error) {
+func (d *Draft) commit(r Result) (e Entry, err error) {
 	if d.over {
 		return Entry{}, ErrClosed
 	}
-	o := d.o
-	if strings.EqualFold(r.File, manifestFile) || r.File != filepath.Base(r.File) {
+	switch {
+	case r.File == "" && len(r.Data) == 0:
+		return Entry{}, errors.New("the result is empty")
+	case r.File != "" && (r.File == "." || r.File == ".." || strings.EqualFold(r.File, manifestFile) || r.File != filepath.Base(r.File)):
 		return Entry{}, fmt.Errorf("%q is not the name of a result file", r.File)
 	}
-	sum, size, err := d.settle(r.File) // S1, S2
+	// Renamed before anything is synced: its last name costs no sync of its own.
+	if r.File != "" && r.File != resultFile {
+		from, to := filepath.Join(d.dir, r.File), filepath.Join(d.dir, resultFile)
+		if err := d.o.fs.Rename(from, to); err != nil {
+			return Entry{}, err
+		}
+		defer func() {
+			if err != nil { // the next Commit looks for it under its name
+				err = errors.Join(err, d.o.fs.Rename(to, from))
+			}
+		}()
+	}
+	if err := d.leaveOnly(r.File != ""); err != nil {
+		return Entry{}, err
+	}
+	if e, err = d.store(r); err != nil {
+		return Entry{}, err
+	}
+	if err := d.publish(e); err != nil {
+		return Entry{}, err
+	}
+	d.over = true
+	e.data = r.Data
+	return e, nil
+}
+
+// store brings result and manifest to the disk, both at once: one may wait for
+// the other's journal no longer than for its own. That neither is durable
+// without the other is all the same before the rename into ready/.
+func (d *Draft) store(r Result) (Entry, error) {
+	made, err := d.settle(r.Data) // S1
 	if err != nil {
 		return Entry{}, err
 	}
 	e := Entry{
-		JobID: d.jobID, Attempt: d.attempt, Kind: r.Kind, Ext: r.Ext, SHA256: sum, Size: size,
+		JobID: d.jobID, Attempt: d.attempt, Kind: r.Kind, Ext: r.Ext, SHA256: made.sum, Size: made.size,
 		Prompt: r.Prompt, Model: r.Model, StudioURL: r.StudioURL, WorkerID: r.WorkerID,
 		Started: r.Started, Created: time.Now(),
-		dir: filepath.Join(o.ready.dir, entryName(d.jobID, d.attempt)), verified: true,
+		dir: filepath.Join(d.o.ready.dir, entryName(d.jobID, d.attempt)), verified: true,
 	}
 	manifest, err := encodeManifest(e)
+	if err == nil {
+		if err = d.o.writeFile(d.dir, manifestFile, manifest); err != nil { // S3
+			err = fmt.Errorf("write the manifest: %w", err)
+		}
+	}
+	syncErr := <-made.synced // S2
 	if err != nil {
 		return Entry{}, err
 	}
-	if err := o.writeFile(d.dir, manifestFile, manifest); err != nil { // S3
-		return Entry{}, fmt.Errorf("write the manifest: %w", err)
-	}
-	if err := d.leaveOnly(r.File); err != nil {
-		return Entry{}, err
-	}
-	if r.File != resultFile {
-		if err := o.fs.Rename(filepath.Join(d.dir, r.File), filepath.Join(d.dir, resultFile)); err != nil {
+	if syncErr != nil {
+		d.o.log.Warn("result not synced, writing it anew", "job_id", d.jobID, "error", syncErr)
+		d.o.makeRoom(syncErr)
+		if err := d.rewrite(r.Data, made.sum); err != nil {
 			return Entry{}, err
 		}
 	}
-	if err := d.publish(e); err != nil {
-		if r.File != resultFile { // the next Commit looks for it under its name
-			err = errors.Join(err, o.fs.Rename(filepath.Join(d.dir, resultFile), filepath.Join(d.dir, r.File)))
-		}
+	if err := d.o.fs.SyncDir(d.dir); err != nil { // S4
 		return Entry{}, err
 	}
-	d.over = true
 	return e, nil
 }
 
-// settle brings the result file to the disk and returns its hash and size. The
-// bytes are read once.
-func (d *Draft) settle(name string) (sum string, size int64, err error) {
-	o := d.o
-	f, err := o.fs.OpenFile(d.dir, name, os.O_RDWR) // Windows syncs only what may be written
-	if err != nil {
-		return "", 0, err
+// stored is a result file on its way to the disk.
+type stored struct {
+	sum    string
+	size   int64
+	synced chan error // gets one value, when the file is synced and closed
+}
+
+// settle reads the result file once, or writes it from data, and lets the disk
+// take it meanwhile. After an error nothing is under way.
+func (d *Draft) settle(data string) (stored, error) {
+	s := stored{synced: make(chan error, 1)}
+	if data != "" {
+		sum := sha256.Sum256([]byte(data))
+		s.sum, s.size = hex.EncodeToString(sum[:]), int64(len(data))
+		go func() { s.synced <- d.o.writeNew(d.dir, resultFile, strings.NewReader(data)) }()
+		return s, nil
 	}
-	synced := make(chan error, 1)
-	go func() { synced <- f.Sync() }() // the disk writes while we count
-	sum, size, err = hash(f)
-	syncErr := <-synced
-	if err == nil && size == 0 {
+	f, err := d.o.fs.OpenFile(d.dir, resultFile, os.O_RDWR) // Windows syncs only what may be written
+	if err != nil {
+		return s, err
+	}
+	read := make(chan struct{})
+	go func() { // the disk writes while we count
+		err := f.Sync()
+		<-read
+		s.synced <- errors.Join(err, f.Close())
+	}()
+	s.sum, s.size, err = hash(f)
+	close(read)
+	if err == nil && s.size == 0 {
 		err = errors.New("the result file is empty")
 	}
 	if err != nil {
-		return "", 0, errors.Join(err, f.Close())
+		return s, errors.Join(err, <-s.synced)
 	}
-	if err = errors.Join(syncErr, f.Close()); err == nil {
-		return sum, size, nil
-	}
-	o.log.Warn("result not synced, writing it anew", "job_id", d.jobID, "error", err)
-	o.makeRoom(err)
-	return sum, size, d.rewrite(name, sum)
+	return s, nil
 }
 
 // rewrite replaces the result file by a new, synced copy of it.
-func (d *Draft) rewrite(name, sum string) (err error) {
-	o, copyFile := d.o, name+".new"
-	f, err := o.fs.OpenFile(d.dir, name, os.O_RDONLY)
+func (d *Draft) rewrite(data, sum string) error {
+	const copyFile = resultFile + ".new"
+	if data != "" {
+		return d.o.writeNew(d.dir, resultFile, strings.NewReader(data))
+	}
+	o := d.o
+	f, err := o.fs.OpenFile(d.dir, resultFile, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
@@ -182,17 +229,17 @@ func (d *Draft) rewrite(name, sum string) (err error) {
 		return errors.Join(errors.New("the result file changed while it was stored"),
 			o.fs.RemoveAll(filepath.Join(d.dir, copyFile)))
 	}
-	return o.fs.Rename(filepath.Join(d.dir, copyFile), filepath.Join(d.dir, name))
+	return o.fs.Rename(filepath.Join(d.dir, copyFile), filepath.Join(d.dir, resultFile))
 }
 
-// leaveOnly removes what the engine left beside its result.
-func (d *Draft) leaveOnly(name string) error {
+// leaveOnly removes what the engine left, but for its result file if it has one.
+func (d *Draft) leaveOnly(result bool) error {
 	list, err := d.o.fs.ReadDir(d.dir)
 	if err != nil {
 		return err
 	}
 	for _, f := range list {
-		if f.Name() == name || f.Name() == manifestFile {
+		if result && f.Name() == resultFile {
 			continue
 		}
 		if err := d.o.fs.RemoveAll(filepath.Join(d.dir, f.Name())); err != nil {
@@ -205,9 +252,6 @@ func (d *Draft) leaveOnly(name string) error {
 // publish moves the whole draft to ready/ and tells who waits for entries.
 func (d *Draft) publish(e Entry) error {
 	o := d.o
-	if err := o.fs.SyncDir(d.dir); err != nil { // S4
-		return err
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -222,10 +266,7 @@ func (d *Draft) publish(e Entry) error {
 	}
 	o.ready.entries[e.name()] = e
 	o.publish()
-	select {
-	case o.wake <- struct{}{}:
-	default: // the Deliverer has not looked yet: once is enough
-	}
+	o.rouse()
 	return nil
 }
 

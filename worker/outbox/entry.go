@@ -57,7 +57,8 @@ type Entry struct {
 	Reason       string    `json:"reason,omitempty"`       // why it lies in refused/
 
 	dir      string
-	verified bool // the bytes were read and hashed by this process
+	verified bool   // the bytes were read and hashed by this process
+	data     string // the result itself, for whoever has just committed it; empty = on disk only
 }
 
 // Path returns where the result's bytes lay when the entry was looked up.

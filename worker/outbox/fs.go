@@ -2,12 +2,9 @@ package outbox
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
-
-	"studioworker/worker/atomicfile"
 )
 
 // Files and folders of the outbox are the owner's alone: prompts are in them.
@@ -30,8 +27,8 @@ type FS interface {
 	MkdirAll(dir string) error
 	// Mkdir creates a folder. It fails with fs.ErrExist when it is there.
 	Mkdir(dir string) error
-	// OpenFile opens the regular file name in dir with the flags of package
-	// os. It never leaves dir, whatever name is and whatever links are in dir.
+	// OpenFile opens the regular file name, one plain name, in dir with the flags
+	// of package os. It never leaves dir, whatever links are in it.
 	OpenFile(dir, name string, flag int) (File, error)
 	// ReadDir lists a folder, sorted by name.
 	ReadDir(dir string) ([]fs.DirEntry, error)
@@ -52,35 +49,6 @@ type osFS struct{}
 func (osFS) MkdirAll(dir string) error                 { return os.MkdirAll(dir, dirMode) }
 func (osFS) Mkdir(dir string) error                    { return os.Mkdir(dir, dirMode) }
 func (osFS) ReadDir(dir string) ([]fs.DirEntry, error) { return os.ReadDir(dir) }
-func (osFS) Rename(from, to string) error              { return os.Rename(from, to) }
 func (osFS) RemoveAll(path string) error               { return os.RemoveAll(path) }
-func (osFS) SyncDir(dir string) error                  { return atomicfile.SyncDir(dir) }
-
-func (osFS) OpenFile(dir, name string, flag int) (File, error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return nil, err
-	}
-	f, err := openRegular(root, name, flag)
-	if err != nil {
-		return nil, errors.Join(err, root.Close())
-	}
-	if err := root.Close(); err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return f, nil
-}
-
-// openRegular looks before it opens: to open a pipe would wait for its writer.
-func openRegular(root *os.Root, name string, flag int) (*os.File, error) {
-	info, err := root.Lstat(name)
-	switch {
-	case err == nil && !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s: %w", name, errNotRegular)
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	}
-	return root.OpenFile(name, flag, fileMode)
-}
 
 var errNotRegular = errors.New("not a regular file")

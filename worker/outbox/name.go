@@ -8,10 +8,17 @@ import (
 	"strings"
 )
 
-// plainID matches the job ids that are folder names as they are, on every
-// system: no upper case (some systems ignore case), no dot (it parts the
-// attempt), no "~" (it marks the other names).
-var plainID = regexp.MustCompile(`^[a-z0-9_-]{1,64}$`)
+// plainID says whether a job id is a folder name as it is, on every system: no
+// upper case (some systems ignore case), no dot (it parts the attempt), no "~"
+// (it marks the other names).
+func plainID(id string) bool {
+	for _, c := range []byte(id) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return id != "" && len(id) <= 64
+}
 
 // deviceName matches what Windows takes for a device, whatever follows a dot.
 var deviceName = regexp.MustCompile(`^(con|prn|aux|nul|com[0-9]|lpt[0-9])$`)
@@ -19,7 +26,7 @@ var deviceName = regexp.MustCompile(`^(con|prn|aux|nul|com[0-9]|lpt[0-9])$`)
 // safeName turns any job id into a file name that is safe on every system. Two
 // ids never share a name: one that is not plain is told by its hash.
 func safeName(jobID string) string {
-	if plainID.MatchString(jobID) && !deviceName.MatchString(jobID) {
+	if plainID(jobID) && (len(jobID) > 4 || !deviceName.MatchString(jobID)) {
 		return jobID
 	}
 	readable := strings.Map(func(r rune) rune {

@@ -26,8 +26,6 @@ import (
 
 // Bounds of what lies in the outbox.
 const (
-	keptFor      = 7 * 24 * time.Hour
-	keptBytes    = 5_000_000_000 // the newest kept entry stays, however large it is
 	ballastBytes = 16 << 20
 	// acknowledgedMemory is how many jobs are remembered after their delivery.
 	acknowledgedMemory = 64
@@ -82,11 +80,19 @@ type Outbox struct {
 	wake     chan struct{} // room for one: something new is in ready/
 	ballast  atomic.Bool   // it is there
 
-	mu        sync.Mutex // guards the fields below, the maps of the shelves and all moves
+	mu        sync.Mutex // guards the fields below, the maps of the shelves and all moves but the last
 	lastError string
 	closed    bool
 
-	acknowledged []string // jobs whose result the studio took last, oldest first
+	acknowledged []string        // jobs whose result the studio took last, oldest first
+	leaving      map[string]bool // entries, by name, that the studio has and whose folder is still there
+	expired      []Entry         // removed from kept/ since expire was asked
+
+	// moving guards the moves of what the studio has, and the fields below. It is
+	// taken before mu, which nobody has to wait for then.
+	moving    sync.Mutex
+	delivered []deliveredFile // in results/, oldest first
+	unsynced  *time.Timer     // makes the last moves durable; nil = they are
 }
 
 // shelf is a folder of whole entries, and what is in it by name.
@@ -118,10 +124,13 @@ func Open(cfg Config) (*Outbox, error) {
 		ready:    shelf{filepath.Join(dir, "ready"), map[string]Entry{}},
 		kept:     shelf{filepath.Join(dir, "kept"), map[string]Entry{}},
 		wake:     make(chan struct{}, 1),
+		leaving:  map[string]bool{},
 	}
 	if o.fs == nil {
 		o.fs = OS()
 	}
+	o.moving.Lock()
+	defer o.moving.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, d := range []string{o.tmp, o.ready.dir, o.kept.dir, o.refused, results} {
@@ -134,6 +143,9 @@ func Open(cfg Config) (*Outbox, error) {
 			return nil, fmt.Errorf("make the folders of the outbox: %w", err)
 		}
 	}
+	if err := o.listResults(); err != nil {
+		return nil, err
+	}
 	if err := o.emptyTmp(); err != nil {
 		return nil, err
 	}
@@ -143,21 +155,26 @@ func Open(cfg Config) (*Outbox, error) {
 		}
 	}
 	o.pruneKept()
+	o.expired = nil // nobody knows of them yet
 	o.fillBallast()
 	o.publish()
 	return o, nil
 }
 
-// Close takes no more drafts and empties tmp/. The caller ends its engines and
-// its Deliverer before.
+// Close takes no more drafts and empties tmp/. The caller ends its engines, its
+// Deliverer and what Accepted returned before.
 func (o *Outbox) Close() error {
+	o.moving.Lock()
+	defer o.moving.Unlock()
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
 		return nil
 	}
 	o.closed = true
-	return o.emptyTmp()
+	err := o.emptyTmp()
+	o.syncMoves()
+	return err
 }
 
 // Find returns the newest attempt at a job: one that waits before one that is
@@ -203,12 +220,16 @@ func oldestFirst(s shelf, at func(Entry) time.Time) []Entry {
 func (o *Outbox) ReadJSON(e Entry) (json.RawMessage, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	text := e.data
 	_, e, err := o.locate(e)
 	if err != nil {
 		return nil, err
 	}
 	if e.Size > maxJSON {
 		return nil, fmt.Errorf("read the result of job %q: %d bytes do not fit a frame", e.JobID, e.Size)
+	}
+	if data := []byte(text); json.Valid(data) { // these are the very bytes that were hashed
+		return data, nil
 	}
 	data, err := o.readFile(e.dir, resultFile, maxJSON)
 	if err != nil {
@@ -237,7 +258,16 @@ func (o *Outbox) Keep(e Entry) error {
 	}
 	o.pruneKept()
 	o.publish()
+	o.rouse()
 	return nil
+}
+
+// rouse lets the Deliverer look at what has changed.
+func (o *Outbox) rouse() {
+	select {
+	case o.wake <- struct{}{}:
+	default: // it has not looked yet: once is enough
+	}
 }
 
 // Refuse moves an entry to refused/ with the reason in its manifest and in the
@@ -288,7 +318,7 @@ func (o *Outbox) promote(e Entry) (Entry, error) {
 func (o *Outbox) Drop(e Entry) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	dir, _, err := o.takeOut(e, goneMark)
+	dir, err := o.takeOut(e)
 	if err != nil {
 		return err
 	}
@@ -346,6 +376,9 @@ func (o *Outbox) forget(e Entry) {
 
 // move takes e, as it shall be, from one shelf to another.
 func (o *Outbox) move(e Entry, from, to shelf) error {
+	if o.leaving[e.name()] {
+		return ErrExists // its namesake is on its way out
+	}
 	o.rewriteManifest(e)
 	target := filepath.Join(to.dir, e.name())
 	if err := o.fs.RemoveAll(target); err != nil {
@@ -361,24 +394,24 @@ func (o *Outbox) move(e Entry, from, to shelf) error {
 	return nil
 }
 
-// takeOut moves e to tmp/ under a mark, from where it never comes back.
-func (o *Outbox) takeOut(e Entry, mark string) (dir string, now Entry, err error) {
+// takeOut moves e, which nobody needs any more, to tmp/ and returns where it is
+// there. It never comes back.
+func (o *Outbox) takeOut(e Entry) (dir string, err error) {
 	from, e, err := o.locate(e)
 	if err != nil {
-		return "", e, err
+		return "", err
 	}
-	dir = filepath.Join(o.tmp, mark+e.name())
+	dir = filepath.Join(o.tmp, goneMark+e.name())
 	if err := o.fs.RemoveAll(dir); err != nil {
-		return "", e, fmt.Errorf("take job %q out of the outbox: %w", e.JobID, err)
+		return "", fmt.Errorf("take job %q out of the outbox: %w", e.JobID, err)
 	}
 	if err := o.fs.Rename(e.dir, dir); err != nil {
-		return "", e, fmt.Errorf("take job %q out of the outbox: %w", e.JobID, err)
+		return "", fmt.Errorf("take job %q out of the outbox: %w", e.JobID, err)
 	}
 	o.forget(e)
-	e.dir = dir
 	o.syncAfterMove(o.tmp, from)
 	o.publish()
-	return dir, e, nil
+	return dir, nil
 }
 
 // syncAfterMove makes a move durable: the new name before the old one's end, so
@@ -505,13 +538,23 @@ func (o *Outbox) writeFile(dir, name string, data []byte) error {
 	return o.writeNew(dir, name, bytes.NewReader(data))
 }
 
+// create makes the file name in dir, which replaces one that is there.
+func (o *Outbox) create(dir, name string) (File, error) {
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	f, err := o.fs.OpenFile(dir, name, flags)
+	if !errors.Is(err, fs.ErrExist) {
+		return f, err
+	}
+	if err := o.fs.RemoveAll(filepath.Join(dir, name)); err != nil {
+		return nil, err
+	}
+	return o.fs.OpenFile(dir, name, flags)
+}
+
 // writeNew replaces name in dir by a new, synced file with what r holds.
 func (o *Outbox) writeNew(dir, name string, r io.Reader) error {
 	path := filepath.Join(dir, name)
-	if err := o.fs.RemoveAll(path); err != nil {
-		return err
-	}
-	f, err := o.fs.OpenFile(dir, name, os.O_WRONLY|os.O_CREATE|os.O_EXCL)
+	f, err := o.create(dir, name)
 	if err != nil {
 		return err
 	}
@@ -534,7 +577,7 @@ func bufferFor(r io.Reader) []byte {
 	const least = 512
 	size := int64(copyBuffer)
 	switch r := r.(type) {
-	case *bytes.Reader:
+	case interface{ Size() int64 }: // it is in memory
 		size = r.Size()
 	case File:
 		if info, err := r.Stat(); err == nil {
@@ -587,6 +630,7 @@ func (o *Outbox) emptyTmp() error {
 				if _, err := o.toResults(e); err != nil {
 					return err
 				}
+				o.syncAfterMove(o.results, dir)
 			}
 		}
 		if err := o.fs.RemoveAll(dir); err != nil {
@@ -594,29 +638,6 @@ func (o *Outbox) emptyTmp() error {
 		}
 	}
 	return nil
-}
-
-// pruneKept removes what lay in kept/ too long, then the oldest beyond its size.
-func (o *Outbox) pruneKept() {
-	list := oldestFirst(o.kept, func(e Entry) time.Time { return e.KeptAt })
-	var size int64
-	for i, e := range slices.Backward(list) {
-		size += e.Size
-		old := time.Since(e.KeptAt) > keptFor
-		if !old && (size <= keptBytes || i == len(list)-1) {
-			continue
-		}
-		size -= e.Size
-		dir, _, err := o.takeOut(e, goneMark)
-		if err == nil {
-			err = o.fs.RemoveAll(dir)
-		}
-		if err != nil {
-			o.log.Warn("kept result not removed", "job_id", e.JobID, "error", err)
-			continue
-		}
-		o.log.Info("kept result removed", "job_id", e.JobID, "too_old", old)
-	}
 }
 
 // makeRoom gives the ballast up when err means that the disk is full.
@@ -666,7 +687,7 @@ func (o *Outbox) publish() {
 	if o.observer == nil {
 		return
 	}
-	s := observe.Outbox{Count: len(o.ready.entries), LastError: o.lastError}
+	s := observe.Outbox{Count: len(o.ready.entries), LastError: o.lastError, Kept: o.keptResults()}
 	for _, e := range o.ready.entries {
 		s.Bytes += e.Size
 		if s.Oldest.IsZero() || e.Created.Before(s.Oldest) {

@@ -483,10 +483,7 @@ func TestKeptIsBoundedByTimeAndSize(t *testing.T) {
 		// Three files of 2 GB do not fit, the small ones do.
 		for _, id := range []string{"x", "y", "z"} {
 			e := put(t, o, id, someBytes)
-			o.mu.Lock()
-			e.Size = 2_000_000_000 // as if the file were that large
-			o.ready.entries[e.name()] = e
-			o.mu.Unlock()
+			grow(o, e, 2_000_000_000)
 			if err := o.Keep(e); err != nil {
 				t.Fatal(err)
 			}
@@ -494,6 +491,14 @@ func TestKeptIsBoundedByTimeAndSize(t *testing.T) {
 		}
 		wantNames(t, o.kept.dir, "mid.1", "new.1", "y.1", "z.1")
 	})
+}
+
+// grow lets an entry that waits look as if its file had that many bytes.
+func grow(o *Outbox, e Entry, size int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	e.Size = size
+	o.ready.entries[e.name()] = e
 }
 
 func TestResultsKeepTheNewest(t *testing.T) {
@@ -514,18 +519,13 @@ func TestResultsKeepTheNewest(t *testing.T) {
 	if len(got) != resultsCount || got[0] != "job-05.webp" {
 		t.Errorf("%d results, the oldest is %s", len(got), got[0])
 	}
-	// Sparse files are as large as they say for the bound of 1 GB.
 	large := put(t, o, "large", someBytes)
-	if err := os.Truncate(large.Path(), 900_000_000); err != nil {
-		t.Fatal(err)
-	}
+	grow(o, large, 900_000_000)
 	if _, err := o.Delivered(large); err != nil {
 		t.Fatal(err)
 	}
 	larger := put(t, o, "larger", someBytes)
-	if err := os.Truncate(larger.Path(), 1_500_000_000); err != nil {
-		t.Fatal(err)
-	}
+	grow(o, larger, 1_500_000_000)
 	path, err := o.Delivered(larger)
 	if err != nil {
 		t.Fatal(err)
@@ -630,7 +630,7 @@ func failing(op, name string, times int, err error) faultFS {
 }
 
 func TestDiskFaultsAtTheCommit(t *testing.T) {
-	const picture, readyDir, draftDir = "picture.webp", "ready", "job.1"
+	const readyDir, draftDir = "ready", "job.1"
 	shortOnce := func(times int) faultFS {
 		return faultFS{FS: OS(), write: func(name string, p []byte) (int, bool, error) {
 			if name != manifestFile || times == 0 {
@@ -648,20 +648,20 @@ func TestDiskFaultsAtTheCommit(t *testing.T) {
 	}{
 		{"row 6: ENOSPC on the manifest once", failing("write", manifestFile, 1, syscall.ENOSPC), nil, false},
 		{"row 6: ENOSPC on the manifest twice", failing("write", manifestFile, 2, syscall.ENOSPC), syscall.ENOSPC, false},
-		{"row 7: EIO at the sync of the result once", failing("sync", picture, 1, syscall.EIO), nil, true},
+		{"row 7: EIO at the sync of the result once", failing("sync", resultFile, 1, syscall.EIO), nil, true},
 		{"row 7: EIO at the sync of the result and of its copy", faultFS{FS: OS(), before: func(op, n string) error {
-			if op == "sync" && strings.HasPrefix(n, picture) {
+			if op == "sync" && strings.HasPrefix(n, resultFile) {
 				return syscall.EIO
 			}
 			return nil
 		}}, syscall.EIO, true},
-		{"row 6: ENOSPC at the sync of the result", failing("sync", picture, 1, syscall.ENOSPC), nil, false},
+		{"row 6: ENOSPC at the sync of the result", failing("sync", resultFile, 1, syscall.ENOSPC), nil, false},
 		{"row 7: EIO at the sync of the manifest once", failing("sync", manifestFile, 1, syscall.EIO), nil, true},
 		{"row 7: EIO at the sync of the manifest twice", failing("sync", manifestFile, 2, syscall.EIO), syscall.EIO, true},
-		{"row 7: EIO at the close of the result", failing("close", picture, 1, syscall.EIO), nil, true},
+		{"row 7: EIO at the close of the result", failing("close", resultFile, 1, syscall.EIO), nil, true},
 		{"a short write of the manifest once", shortOnce(1), nil, true},
 		{"short writes of the manifest", shortOnce(2), io.ErrShortWrite, true},
-		{"row 8: the result cannot be opened", failing("open", picture, 1, syscall.EROFS), syscall.EROFS, true},
+		{"row 8: the result cannot be opened", failing("open", resultFile, 1, syscall.EROFS), syscall.EROFS, true},
 		{"row 8: the rename into ready fails", failing("rename", draftDir, 1, syscall.EROFS), syscall.EROFS, true},
 		{"row 7: EIO at the sync of the draft's folder", failing("syncdir", draftDir, 1, syscall.EIO), syscall.EIO, true},
 		{"row 7: EIO at the sync of ready", failing("syncdir", readyDir, 1, syscall.EIO), syscall.EIO, true},
@@ -725,6 +725,9 @@ func TestDiskFaultsAfterTheAcknowledgement(t *testing.T) {
 			}
 			if _, found := o.Find("job"); found == tc.gone {
 				t.Errorf("found = %v", found)
+			}
+			if err := o.Close(); err != nil { // makes the moves durable, if it can
+				t.Error(err)
 			}
 			o = open(t, root, nil)
 			if e, ok := o.Find("job"); ok {
