@@ -99,7 +99,7 @@ text, speech and video jobs. Without a command it opens the window.`,
 	root.AddCommand(
 		c.uiCommand(), c.runCommand(), c.demoCommand(), c.studioCommand(), c.submitCommand(), c.keysCommand(),
 		c.statusCommand(), c.logsCommand(), c.configCommand(), c.thresholdCommand(), c.registerCommand(),
-		c.pauseCommand(), c.serviceCommand(), c.setupCommand(), c.modelsCommand(),
+		c.pauseCommand(), c.serviceCommand(), c.setupCommand(), c.modelsCommand(), c.doctorCommand(),
 		c.toInstance("resume", "Take jobs again"),
 		c.toInstance("quit", "Stop the running worker in good order"),
 		&cobra.Command{

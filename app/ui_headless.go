@@ -14,6 +14,8 @@ const variant = "headless"
 
 func canShow() bool { return false }
 
+func trayShown(context.Context) (bool, error) { return false, errors.New("this build has no window") }
+
 func (c *command) uiCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "ui", Short: "Open the window (not in this build)", Args: noArgs, Hidden: true,

@@ -22,6 +22,9 @@ const variant = "window"
 // canShow says whether a window can be opened here.
 func canShow() bool { return runtime.GOOS != "linux" || os.Getenv("DISPLAY") != "" }
 
+// trayShown says whether the desktop shows tray icons.
+func trayShown(ctx context.Context) (bool, error) { return desktop.TrayShown(ctx) }
+
 func (c *command) uiCommand() *cobra.Command {
 	var hidden bool
 	cmd := &cobra.Command{

@@ -36,6 +36,12 @@ type Device struct {
 	Note string
 }
 
+// Unreadable says whether the card's driver is missing or does not answer. A driver that
+// works and tells no memory is something else.
+func (d Device) Unreadable() bool {
+	return d.Vendor == vendorNVIDIA && d.TotalBytes == 0 && d.Note != noteUnified
+}
+
 // What a Note says.
 const (
 	noteUnified   = "shares the computer's memory"

@@ -3,6 +3,8 @@
 package desktop
 
 import (
+	"context"
+
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/driver/desktop"
 	"fyne.io/systray"
@@ -96,4 +98,15 @@ func trayIcon(s model.State) fyne.Resource {
 	case model.StateDisconnected:
 	}
 	return fyne.NewStaticResource("tray-"+string(s)+".png", icon)
+}
+
+// TrayShown says whether the desktop shows tray icons. An error means that there is no
+// session bus.
+func TrayShown(ctx context.Context) (bool, error) {
+	h, err := openTrayHost()
+	if err != nil {
+		return false, err
+	}
+	shown := h.present(ctx)
+	return shown, h.close()
 }

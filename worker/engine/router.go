@@ -35,6 +35,9 @@ func NewRouter(log *slog.Logger, engines ...Engine) (*Router, error) {
 	return &Router{log: log, engines: slices.Clone(engines)}, nil
 }
 
+// Roster returns the engines in roster order.
+func (r *Router) Roster() []Engine { return slices.Clone(r.engines) }
+
 // Models returns what this worker can run now: the models of all engines, by
 // kind, each list sorted and without duplicates.
 func (r *Router) Models() map[Kind][]string {

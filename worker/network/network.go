@@ -123,6 +123,14 @@ func (n *Network) Dial(ctx context.Context, target *url.URL) (net.Conn, error) {
 	return n.secure(ctx, conn, target.Hostname())
 }
 
+// Proxy returns the proxy for target, which may be nil.
+func (n *Network) Proxy(target *url.URL) (*url.URL, error) { return n.proxy(target) }
+
+// DialVia connects to address, a host and a port, through the proxy via.
+func (n *Network) DialVia(ctx context.Context, via *url.URL, address string) (net.Conn, error) {
+	return n.reach(ctx, via, address)
+}
+
 // secure encrypts a connection to host, or closes it.
 func (n *Network) secure(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, handshakeLimit, fmt.Errorf("no TLS handshake within %v", handshakeLimit))
