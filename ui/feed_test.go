@@ -119,7 +119,7 @@ func TestFeedRestsWhileHidden(t *testing.T) {
 		f.take()
 		for range 600 {
 			f.obs.CurrentJob.Set(observe.CurrentJob{ID: "a"})
-			f.obs.RecentJobs.Add(observe.RecentJob{})
+			f.obs.History.Add(observe.RecentJob{})
 			f.obs.Logs.Add(observe.LogEntry{})
 			time.Sleep(100 * time.Millisecond)
 		}

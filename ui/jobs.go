@@ -1,11 +1,9 @@
 package ui
 
 import (
-	"context"
+	"errors"
 	"image"
-	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"fyne.io/fyne/v2"
@@ -19,128 +17,315 @@ import (
 	"studioworker/worker/observe"
 )
 
-// jobsPage shows the running job, the last ones and the selected one, and with
-// the private studio a form that queues a job.
+// jobsPage shows the running job, what the studio did not take, the finished jobs
+// and the selected one, and with the private studio a form that queues a job.
 type jobsPage struct {
 	root fyne.CanvasObject
 	tr   *words.Printer
 
 	form    *jobForm
 	running *runningSlot
-	list    *widget.List
+	kept    *keptList
+	kind    *widget.Select
+	outcome *widget.Select
+	search  *entry
+	veil    *widget.Check
+	onVeil  func() // someone must draw the running job anew
+	list    *historyList
 	empty   *widget.Label
 	detail  *jobDetail
 
 	jobs     []observe.RecentJob // as the ring gives them, oldest first
-	rows     []model.JobRow      // newest first
-	selected string              // id of the job in the detail
-	chosen   bool                // a person selected it; else the newest is shown
-	thumbs   map[string]image.Image
-	loader   *loader
+	filter   model.JobFilter
+	items    []model.JobItem
+	heads    []int     // which items are days
+	drawn    time.Time // when the items were made
+	selected string    // key of the job in the detail
+	chosen   bool      // a person selected it; else the newest is shown
+	thumbs   *thumbnails
 }
 
-func newJobsPage(tr *words.Printer, v *values, th *Theme, l *loader, a actions, c Controls, copyText func(string)) *jobsPage {
+func newJobsPage(tr *words.Printer, v *values, th *Theme, l *loader, a actions, c Controls, win fyne.Window, copyText func(string)) *jobsPage {
+	ask := asker{win, tr}
 	p := &jobsPage{
 		tr:      tr,
 		form:    newJobForm(tr, th, a, c),
-		running: newRunningSlot(v),
-		empty:   muted(widget.NewLabel(tr.T("No job has run yet."))),
-		detail:  newJobDetail(tr, th, l, c, copyText),
-		thumbs:  map[string]image.Image{},
-		loader:  l,
+		running: newRunningSlot(tr, v, th, c, ask),
+		kept:    newKeptList(tr, th, a, c, ask),
+		search:  newEntry(tr.T("Search")),
+		onVeil:  func() {},
+		empty:   muted(widget.NewLabel("")),
+		detail:  newJobDetail(tr, th, l, a, c, win, copyText),
+		thumbs:  newThumbnails(l),
 	}
-	p.list = widget.NewList(
-		func() int { return len(p.rows) },
-		func() fyne.CanvasObject { return newJobRow() },
-		func(i widget.ListItemID, o fyne.CanvasObject) {
-			if r, ok := o.(*jobRow); ok && i < len(p.rows) {
-				r.show(p.rows[i], p.thumbs[p.rows[i].ID], p.rows[i].ID == p.selected)
-			}
-		})
-	p.list.HideSeparators = true
-	p.list.OnSelected = func(i widget.ListItemID) {
-		p.list.UnselectAll() // the row draws its own highlight, which moves with the job
-		if i < len(p.rows) {
-			p.chosen = true
-			p.pick(p.rows[i].ID, time.Now())
-			p.list.Refresh()
-		}
-	}
+	p.list = newHistoryList(p)
+	p.thumbs.arrived = p.list.Refresh
+	p.wireFilter()
 	p.empty.Alignment = fyne.TextAlignCenter
 	history := container.NewStack(newPanel(colorSurface, 8, true), pad(4, 4, 4, 4, p.list), container.NewCenter(p.empty))
-	left := container.NewBorder(pad(0, margin, 0, 0, p.running.root), nil, nil, nil, history)
+	left := container.NewBorder(pad(0, 8, 0, 0, p.running.root), nil, nil, nil, history)
 	split := container.NewHSplit(pad(0, 0, 0, 4, left), pad(0, 0, 4, 0, p.detail.root))
 	split.SetOffset(0.5)
-	page := container.NewBorder(p.form.root, nil, nil, nil, split)
-	p.root = container.NewThemeOverride(pad(margin, margin, margin, margin, page), dense{th})
+	filter := line(row(8, container.New(sized{w: 130}, p.kind), container.New(sized{w: 140}, p.outcome)),
+		pad(0, 0, 8, 8, p.search), row(8, p.kept.button, p.veil))
+	page := container.NewBorder(stack(0, p.form.root, pad(0, 8, 0, 0, normal(filter, th))), nil, nil, nil, split)
+	p.root = container.NewThemeOverride(pad(margin-6, margin, margin, margin, page), dense{th})
 	return p
 }
 
+func (p *jobsPage) wireFilter() {
+	choose := func(choices []model.Choice, set func(value string)) *widget.Select {
+		names := make([]string, 0, len(choices))
+		for _, c := range choices {
+			names = append(names, c.Name)
+		}
+		s := widget.NewSelect(names, nil)
+		s.SetSelectedIndex(0)
+		s.OnChanged = func(string) {
+			if i := s.SelectedIndex(); i >= 0 {
+				set(choices[i].Value)
+				p.arrange(time.Now())
+			}
+		}
+		return s
+	}
+	p.kind = choose(model.KindChoices(p.tr), func(v string) { p.filter.Kind = v })
+	p.outcome = choose(model.OutcomeChoices(p.tr), func(v string) { p.filter.Outcome = observe.Outcome(v) })
+	p.search.OnChanged = func(s string) {
+		p.filter.Search = s
+		p.arrange(time.Now())
+	}
+	p.search.onEscape = func() { p.search.SetText("") }
+	p.veil = widget.NewCheck(p.tr.T("Hide content"), func(bool) {
+		p.onVeil()
+		p.tick(time.Now())
+	})
+}
+
 // showValues draws what comes from single values and has no binding.
-func (p *jobsPage) showValues(s model.Snapshot, r model.Running) {
+func (p *jobsPage) showValues(s model.Snapshot, r model.Running, now time.Time) {
 	p.form.show(s.Settings.PrivateStudio, s.Settings.Serves)
 	p.running.show(r)
+	p.kept.show(s.Outbox.Kept, now)
 }
 
 // showJobs draws the history.
 func (p *jobsPage) showJobs(jobs []observe.RecentJob, now time.Time) {
 	p.jobs = jobs
-	p.fetchThumbs()
+	p.arrange(now)
+}
+
+// arrange applies the filter and groups by day.
+func (p *jobsPage) arrange(now time.Time) {
+	p.items, p.drawn = model.JobItems(p.tr, p.jobs, p.filter, now), now
+	p.resizeHeads()
+	show(p.empty, len(p.items) == 0)
+	if len(p.jobs) == 0 {
+		write(p.empty, p.tr.T("No job has run yet."))
+	} else {
+		write(p.empty, p.tr.T("No job fits the filter."))
+	}
+	if p.index(p.selected) < 0 {
+		p.chosen = false
+	}
+	if !p.chosen {
+		p.selected = ""
+		if len(p.items) > 1 {
+			p.selected = p.items[1].Key // the first is a day
+		}
+	}
 	p.tick(now)
+}
+
+// resizeHeads gives the days less room than the jobs. The list redraws itself for
+// each row that changes, so only those are touched.
+func (p *jobsPage) resizeHeads() {
+	var heads []int
+	for i, item := range p.items {
+		if item.Day != "" {
+			heads = append(heads, i)
+		}
+	}
+	for _, i := range p.heads {
+		if !slices.Contains(heads, i) {
+			p.list.SetItemHeight(i, rowHeight)
+		}
+	}
+	for _, i := range heads {
+		p.list.SetItemHeight(i, dayHeight)
+	}
+	p.heads = heads
 }
 
 // tick renews the relative times.
 func (p *jobsPage) tick(now time.Time) {
-	p.rows = model.JobRows(p.tr, p.jobs, now)
-	show(p.empty, len(p.rows) == 0)
-	want := p.selected
-	if _, ok := p.find(want); !ok || !p.chosen {
-		want, p.chosen = "", false
-		if len(p.rows) > 0 {
-			want = p.rows[0].ID
-		}
+	if y, m, d := p.drawn.Date(); now.After(time.Date(y, m, d+1, 0, 0, 0, 0, now.Location())) {
+		p.drawn = now // before: arrange comes back here
+		p.arrange(now)
+		return
 	}
-	p.pick(want, now)
+	p.pick(p.selected, now)
 	p.list.Refresh()
 }
 
-func (p *jobsPage) find(id string) (observe.RecentJob, bool) {
-	for _, j := range p.jobs {
-		if j.ID == id {
-			return j, true
-		}
-	}
-	return observe.RecentJob{}, false
+// index is where a job stands in the list; -1 when it is not there.
+func (p *jobsPage) index(key string) int {
+	return slices.IndexFunc(p.items, func(i model.JobItem) bool { return i.Day == "" && i.Key == key })
 }
 
 // pick shows a job in the detail.
-func (p *jobsPage) pick(id string, now time.Time) {
-	p.selected = id
-	j, ok := p.find(id)
-	p.detail.show(j, ok, now)
+func (p *jobsPage) pick(key string, now time.Time) {
+	p.selected = key
+	i := p.index(key)
+	if i < 0 {
+		p.detail.hide()
+		return
+	}
+	p.detail.show(p.items[i].Job, p.veil.Checked, now)
 }
 
-// fetchThumbs has the loader decode pictures that are new, and forgets those of
-// jobs that have left the ring.
-func (p *jobsPage) fetchThumbs() {
-	keep := make(map[string]image.Image, len(p.jobs))
-	for _, j := range p.jobs {
-		if len(j.Thumbnail) == 0 {
-			continue
-		}
-		img, asked := p.thumbs[j.ID]
-		keep[j.ID] = img // nil while it is being decoded
-		if asked {
-			continue
-		}
-		p.loader.load(pictureJob{data: j.Thumbnail, limit: thumbnailPixels, done: func(img image.Image, _ error) {
-			if _, still := p.thumbs[j.ID]; still && img != nil {
-				p.thumbs[j.ID] = img
-				p.list.Refresh()
-			}
-		}})
+// choose is a person's selection of an item; a day leads to the job below it.
+func (p *jobsPage) choose(i int) {
+	if i >= 0 && i < len(p.items) && p.items[i].Day != "" {
+		i++
 	}
-	p.thumbs = keep
+	if i < 0 || i >= len(p.items) {
+		return
+	}
+	p.chosen = true
+	p.pick(p.items[i].Key, time.Now())
+	p.list.Refresh()
+}
+
+// historyList is the list of jobs; the arrow keys move the selection itself.
+type historyList struct {
+	widget.List
+	page  *jobsPage
+	focus int // where the list's own mark stands
+}
+
+func newHistoryList(p *jobsPage) *historyList {
+	l := &historyList{page: p}
+	l.Length = func() int { return len(p.items) }
+	l.CreateItem = func() fyne.CanvasObject { return newJobRow() }
+	l.UpdateItem = func(i widget.ListItemID, o fyne.CanvasObject) {
+		r, ok := o.(*jobRow)
+		if !ok || i >= len(p.items) {
+			return
+		}
+		if item := p.items[i]; item.Day != "" {
+			r.head(item.Day)
+		} else {
+			veil := p.veil.Checked
+			r.show(model.NewJobRow(p.tr, item.Job, veil, time.Now()), p.thumbs.of(item, veil), item.Key == p.selected)
+		}
+	}
+	l.OnSelected = func(i widget.ListItemID) {
+		l.UnselectAll() // the row draws its own highlight, which moves with the job
+		l.focus = i
+		p.choose(i)
+	}
+	l.HideSeparators = true
+	l.ExtendBaseWidget(l)
+	return l
+}
+
+// TypedKey implements fyne.Focusable.
+func (l *historyList) TypedKey(k *fyne.KeyEvent) {
+	p := l.page
+	at, step := p.index(p.selected), 1
+	var to int
+	switch k.Name {
+	case fyne.KeyDown:
+		to = at + 1
+	case fyne.KeyUp:
+		to, step = at-1, -1
+	case fyne.KeyPageDown:
+		to = min(at+10, len(p.items)-1)
+	case fyne.KeyPageUp:
+		to = max(at-10, 0)
+	case fyne.KeyHome:
+		to = 0
+	case fyne.KeyEnd:
+		to = len(p.items) - 1
+	case fyne.KeyReturn, fyne.KeyEnter:
+		p.detail.openPicture()
+		return
+	default:
+		l.List.TypedKey(k)
+		return
+	}
+	if to >= 0 && to < len(p.items) && p.items[to].Day != "" {
+		if to == 0 {
+			step = 1
+		}
+		to += step
+	}
+	if to < 0 || to >= len(p.items) {
+		return
+	}
+	key := &fyne.KeyEvent{Name: fyne.KeyDown}
+	if to < l.focus {
+		key.Name = fyne.KeyUp
+	}
+	for n := max(to-l.focus, l.focus-to); n > 0; n-- { // its mark goes along
+		l.List.TypedKey(key)
+	}
+	l.focus = to
+	p.choose(to)
+	l.ScrollTo(to)
+}
+
+// errDropped says that a picture was not decoded, since newer wishes came.
+var errDropped = errors.New("too many pictures are waited for")
+
+// thumbnails are the small pictures of the rows that were looked at last.
+type thumbnails struct {
+	loader  *loader
+	arrived func()
+
+	pictures map[string]image.Image // by job; nil while it is being decoded, or cannot be
+	order    []string               // the one that was asked for first comes first
+}
+
+// thumbnailRoom bounds the pictures that are kept decoded: many screens of rows.
+const thumbnailRoom = 200
+
+func newThumbnails(l *loader) *thumbnails {
+	return &thumbnails{loader: l, pictures: map[string]image.Image{}}
+}
+
+// of returns a job's picture, or nil while there is none.
+func (t *thumbnails) of(item model.JobItem, veil bool) image.Image {
+	j := item.Job
+	if veil || !model.Thumbed(j) {
+		return nil
+	}
+	img, asked := t.pictures[item.Key]
+	if asked {
+		return img
+	}
+	if len(t.order) >= thumbnailRoom {
+		delete(t.pictures, t.order[0])
+		t.order = slices.Delete(t.order, 0, 1)
+	}
+	t.pictures[item.Key] = nil
+	t.order = append(t.order, item.Key)
+	t.loader.load(pictureJob{path: j.ThumbnailPath, data: j.Thumbnail, limit: thumbnailPixels, done: func(img image.Image, err error) {
+		if _, still := t.pictures[item.Key]; !still {
+			return
+		}
+		if errors.Is(err, errDropped) { // asked for again when it is looked at
+			delete(t.pictures, item.Key)
+			t.order = slices.DeleteFunc(t.order, func(k string) bool { return k == item.Key })
+			return
+		}
+		if img != nil {
+			t.pictures[item.Key] = img
+			t.arrived()
+		}
+	}})
+	return nil
 }
 
 // jobRow is one line of the history.
@@ -152,9 +337,14 @@ type jobRow struct {
 	glyph                 *widget.Icon
 	kind                  string
 	title, facts, outcome *widget.Label
+	job                   fyne.CanvasObject
+	day                   *widget.Label
 }
 
-const rowHeight = 52
+const (
+	rowHeight = 52
+	dayHeight = 26
+)
 
 func newJobRow() *jobRow {
 	r := &jobRow{
@@ -164,7 +354,9 @@ func newJobRow() *jobRow {
 		title:   widget.NewLabel(""),
 		facts:   small(widget.NewLabel("")),
 		outcome: widget.NewLabel(""),
+		day:     small(widget.NewLabel("")),
 	}
+	r.day.TextStyle.Bold = true
 	r.ground.Hide()
 	r.picture.Hide()
 	r.title.Truncation = fyne.TextTruncateEllipsis
@@ -172,8 +364,9 @@ func newJobRow() *jobRow {
 	r.outcome.SizeName = theme.SizeNameCaptionText
 	pill := centred(container.NewStack(newPanel(colorRaised, 8, false), pad(0, 0, 4, 4, r.outcome)))
 	face := container.New(sized{w: 40, h: 40}, newPanel(colorRaised, 6, false), pad(10, 10, 10, 10, r.glyph), r.picture)
-	r.root = container.New(sized{h: rowHeight}, r.ground, pad(4, 4, 8, 8,
+	r.job = container.NewStack(r.ground, pad(4, 4, 8, 8,
 		container.NewBorder(nil, nil, pad(2, 2, 0, 6, face), pill, centred(stack(-2, r.title, r.facts)))))
+	r.root = container.New(sized{h: rowHeight}, r.job, pad(0, 0, 5, 5, r.day))
 	r.ExtendBaseWidget(r)
 	return r
 }
@@ -181,7 +374,16 @@ func newJobRow() *jobRow {
 // CreateRenderer implements fyne.Widget.
 func (r *jobRow) CreateRenderer() fyne.WidgetRenderer { return widget.NewSimpleRenderer(r.root) }
 
+// head makes the row the day above its jobs.
+func (r *jobRow) head(day string) {
+	show(r.job, false)
+	show(r.day, true)
+	write(r.day, day)
+}
+
 func (r *jobRow) show(row model.JobRow, img image.Image, selected bool) {
+	show(r.job, true)
+	show(r.day, false)
 	write(r.title, row.Title)
 	write(r.facts, row.Facts)
 	paint(r.outcome, row.Tone)
@@ -201,36 +403,49 @@ func (r *jobRow) show(row model.JobRow, img image.Image, selected bool) {
 
 // runningSlot is where the running job is, and always there.
 type runningSlot struct {
-	root  fyne.CanvasObject
-	glyph *widget.Icon
-	bar   *meter
-	gauge fyne.CanvasObject // the bar with what is around it
-	title *widget.Label
-	step  *widget.Label
-	kind  string
+	root   fyne.CanvasObject
+	glyph  *widget.Icon
+	bar    *meter
+	gauge  fyne.CanvasObject // the bar with what is around it
+	title  *widget.Label
+	step   *widget.Label
+	cancel *widget.Button
+	kind   string
+	id     string
 }
 
-func newRunningSlot(v *values) *runningSlot {
-	s := &runningSlot{glyph: widget.NewIcon(nil), bar: newMeter(), title: text(v.jobTitle), step: small(text(v.jobProgress))}
+func newRunningSlot(tr *words.Printer, v *values, th *Theme, c Controls, ask asker) *runningSlot {
+	s := &runningSlot{
+		glyph: widget.NewIcon(nil), bar: newMeter(), title: text(v.jobTitle), step: small(text(v.jobProgress)),
+		cancel: widget.NewButton(tr.T("Cancel"), nil),
+	}
 	s.title.TextStyle.Bold = true
 	s.bar.bind(v.jobFraction)
 	s.gauge = pad(4, 0, labelInset, labelInset, container.New(sized{h: meterHeight}, s.bar))
 	s.gauge.Hide()
 	s.step.Hide()
+	s.cancel.Disable()
+	s.cancel.OnTapped = func() {
+		id := s.id // the next job must not be stopped in its place
+		ask.sure(tr.T("Stop this job?"), tr.T("What it has done so far is lost. The studio may give it to another computer."), tr.T("Stop the job"),
+			func() { c.CancelJob(id) })
+	}
 	face := container.New(sized{w: 24, h: 24}, s.glyph)
 	lines := stack(-2,
 		container.NewBorder(nil, nil, nil, dropped(widget.NewLabelWithData(v.jobElapsed)), s.title),
 		small(text(v.jobFacts)),
 		s.step,
 		s.gauge)
-	s.root = container.NewStack(newPanel(colorSurface, 8, true), container.New(sized{w: 160, h: 96},
-		pad(8, 8, 12, 8, container.NewBorder(nil, nil, pad(0, 0, 0, 6, container.NewCenter(face)), nil, centred(lines)))))
+	s.root = container.NewStack(newPanel(colorSurface, 8, true), container.New(sized{w: 160, h: 92},
+		pad(6, 6, 12, 8, container.NewBorder(nil, nil, pad(0, 0, 0, 6, container.NewCenter(face)), pad(0, 0, 6, 0, centred(normal(s.cancel, th))), centred(lines)))))
 	return s
 }
 
 func (s *runningSlot) show(r model.Running) {
 	show(s.gauge, r.Measured)
 	show(s.step, r.Active)
+	s.id = r.ID
+	enable(s.cancel, r.Active)
 	if s.kind != r.Kind || s.glyph.Resource == nil {
 		s.kind = r.Kind
 		if r.Active {
@@ -239,258 +454,4 @@ func (s *runningSlot) show(r model.Running) {
 			s.glyph.SetResource(theme.NewColoredResource(theme.MoreHorizontalIcon(), colorMuted))
 		}
 	}
-}
-
-// jobDetail is the selected job in full.
-type jobDetail struct {
-	root fyne.CanvasObject
-	tr   *words.Printer
-
-	hint      fyne.CanvasObject // stands there while no job is shown
-	body      fyne.CanvasObject
-	title     *widget.Label
-	facts     *widget.Label
-	picture   *canvas.Image
-	frame     fyne.CanvasObject
-	pictureOf string // id and place of what picture shows or will show
-	problem   *widget.Label
-	failure   *widget.Label
-	next      *widget.Label
-	prompt    *widget.Label
-	path      *widget.Label
-	id        *widget.Label
-	open      *widget.Button
-	openRow   fyne.CanvasObject
-	openFails *widget.Label
-	loader    *loader
-	home      string // the person's home folder; empty when unknown
-
-	job model.JobDetail
-}
-
-func newJobDetail(tr *words.Printer, th *Theme, l *loader, c Controls, copyText func(string)) *jobDetail {
-	wrap := func() *widget.Label {
-		l := widget.NewLabel("")
-		l.Wrapping = fyne.TextWrapWord
-		return l
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		home = "" // paths stand in full then
-	}
-	d := &jobDetail{
-		tr:        tr,
-		home:      home,
-		title:     wrap(),
-		facts:     small(wrap()),
-		picture:   &canvas.Image{FillMode: canvas.ImageFillContain},
-		problem:   small(wrap()),
-		failure:   wrap(),
-		next:      small(wrap()),
-		prompt:    wrap(),
-		path:      mono(wrap()),
-		id:        mono(widget.NewLabel("")),
-		open:      widget.NewButton("", nil),
-		openFails: wrap(),
-		loader:    l,
-	}
-	d.title.SizeName = theme.SizeNameSubHeadingText
-	d.title.TextStyle.Bold = true
-	d.failure.Importance = widget.DangerImportance
-	d.openFails.Importance = widget.DangerImportance
-	d.path.Wrapping = fyne.TextWrapBreak
-	d.path.Importance = widget.LowImportance
-	d.id.Truncation = fyne.TextTruncateEllipsis
-	d.prompt.Selectable = true
-	d.open.OnTapped = func() {
-		write(d.openFails, "")
-		if err := c.Open(d.job.Path); err != nil {
-			write(d.openFails, tr.T("The result could not be opened: %s", err))
-		}
-		show(d.openFails, d.openFails.Text != "")
-	}
-	copyID := widget.NewButtonWithIcon(tr.T("Copy"), theme.ContentCopyIcon(), func() { copyText(d.job.ID) })
-	copyID.Importance = widget.LowImportance
-	d.frame = container.New(sized{h: 220}, newPanel(colorRaised, 6, false), pad(4, 4, 4, 4, d.picture))
-	d.openRow = centred(normal(d.open, th)) // on top, where no picture can push it out of sight
-	content := stack(4,
-		container.NewBorder(nil, nil, nil, d.openRow, d.title), d.openFails, d.facts,
-		pad(0, 0, labelInset, labelInset, d.frame), d.problem,
-		d.failure, d.next,
-		d.prompt,
-		d.path,
-		fact(tr.T("Job"), pad(monoDrop, 0, 0, 0, d.id), copyID))
-	d.body = container.NewVScroll(pad(8, 8, 10, 12, content))
-	d.body.Hide()
-	hint := muted(widget.NewLabel(tr.T("A job you select shows here.")))
-	d.hint = container.NewCenter(hint)
-	d.root = container.NewStack(newPanel(colorSurface, 8, true), d.hint, d.body)
-	return d
-}
-
-// show draws a job; ok is false when there is none.
-func (d *jobDetail) show(j observe.RecentJob, ok bool, now time.Time) {
-	show(d.body, ok)
-	show(d.hint, !ok)
-	if !ok {
-		return
-	}
-	m := model.NewJobDetail(d.tr, j, now)
-	if m.ID != d.job.ID {
-		write(d.openFails, "")
-	}
-	d.job = m
-	paint(d.title, m.Tone)
-	write(d.title, m.Title)
-	write(d.facts, m.Facts)
-	write(d.failure, m.Error)
-	write(d.next, m.Next)
-	write(d.prompt, m.Prompt)
-	write(d.path, model.ShortPath(m.Path, d.home))
-	write(d.id, m.ID)
-	if d.open.Text != m.Open {
-		d.open.SetText(m.Open)
-	}
-	show(d.failure, m.Error != "")
-	show(d.next, m.Next != "")
-	show(d.path, m.Path != "")
-	show(d.openRow, m.Path != "")
-	show(d.openFails, d.openFails.Text != "")
-	d.showPicture(j, m.Picture)
-}
-
-// showPicture has the picture decoded once for each job and place.
-func (d *jobDetail) showPicture(j observe.RecentJob, picture bool) {
-	show(d.frame, picture)
-	of := j.ID + "\x00" + j.ResultPath
-	if !picture {
-		of = ""
-		show(d.problem, false)
-	}
-	if of == d.pictureOf {
-		return
-	}
-	d.pictureOf = of
-	d.picture.Image = nil
-	d.picture.Refresh()
-	write(d.problem, "")
-	show(d.problem, false)
-	if !picture {
-		return
-	}
-	d.loader.load(pictureJob{
-		path: j.ResultPath, data: j.Thumbnail, limit: picturePixels,
-		done: func(img image.Image, err error) {
-			if d.pictureOf != of { // another job was selected meanwhile
-				return
-			}
-			if err != nil {
-				write(d.problem, d.tr.T("The picture cannot be shown: %s", err))
-				show(d.problem, true)
-				show(d.frame, false)
-				return
-			}
-			d.picture.Image = img
-			d.picture.Refresh()
-		},
-	})
-}
-
-// noteHeight is the line that says what became of a queued job: little more than
-// the margin it stands for.
-const noteHeight = 22
-
-// jobForm queues a job in the private studio.
-type jobForm struct {
-	root   fyne.CanvasObject
-	tr     *words.Printer
-	kind   *widget.Select
-	text   *entry
-	run    *widget.Button
-	note   *widget.Label
-	serves []string // wire kinds, in the order of kind's options
-	busy   bool
-}
-
-func newJobForm(tr *words.Printer, th *Theme, a actions, c Controls) *jobForm {
-	f := &jobForm{
-		tr:   tr,
-		kind: widget.NewSelect(nil, nil),
-		text: newEntry(""),
-		run:  widget.NewButton(tr.T("Run"), nil),
-		note: newErrorLabel(),
-	}
-	f.run.Importance = widget.HighImportance
-	f.run.Disable()
-	f.kind.OnChanged = func(string) { f.text.SetPlaceHolder(model.KindHint(tr, f.wireKind())) }
-	f.text.OnChanged = func(string) {
-		f.say("", model.ToneMuted)
-		f.enable()
-	}
-	submit := func() {
-		kind, words := f.wireKind(), strings.TrimSpace(f.text.Text)
-		if words == "" || kind == "" || f.busy {
-			return
-		}
-		f.busy = true
-		f.enable()
-		f.say("", model.ToneMuted)
-		a.start(func(ctx context.Context) error { return c.Submit(ctx, kind, words) }, func(err error) {
-			f.busy = false
-			if err == nil {
-				f.text.SetText("")
-				f.say(tr.T("Queued. It shows below when it runs."), model.ToneGood)
-			} else {
-				f.say(tr.T("Not queued: %s", err), model.ToneBad)
-			}
-			f.enable()
-		})
-	}
-	f.run.OnTapped = submit
-	f.text.OnSubmitted = func(string) { submit() }
-	fields := line(pad(0, 0, 0, 8, container.New(sized{w: 150}, f.kind)), f.text, pad(0, 0, 8, 0, f.run))
-	f.note.SizeName = theme.SizeNameCaptionText
-	// The note stands in the gap above what follows, so that nothing moves for it.
-	f.root = stack(0, normal(fields, th), container.New(sized{h: noteHeight}, f.note))
-	f.root.Hide()
-	return f
-}
-
-// wireKind is the chosen kind; empty while none is.
-func (f *jobForm) wireKind() string {
-	if i := f.kind.SelectedIndex(); i >= 0 && i < len(f.serves) {
-		return f.serves[i]
-	}
-	return ""
-}
-
-func (f *jobForm) enable() {
-	enable(f.run, !f.busy && strings.TrimSpace(f.text.Text) != "" && f.wireKind() != "")
-}
-
-func (f *jobForm) say(s string, t model.Tone) {
-	paint(f.note, t)
-	write(f.note, s)
-}
-
-// show offers the form for the kinds served here.
-func (f *jobForm) show(private bool, serves []string) {
-	show(f.root, private && len(serves) > 0)
-	if slices.Equal(f.serves, serves) {
-		return
-	}
-	was := f.wireKind()
-	f.serves = serves
-	names, at := make([]string, 0, len(serves)), 0
-	for i, k := range serves {
-		names = append(names, model.KindName(f.tr, k))
-		if k == was {
-			at = i
-		}
-	}
-	f.kind.SetOptions(names)
-	if len(names) > 0 {
-		f.kind.SetSelectedIndex(at)
-	}
-	f.enable()
 }

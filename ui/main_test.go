@@ -480,25 +480,6 @@ func TestBusyIsSaid(t *testing.T) {
 	}
 }
 
-func TestRunningSlot(t *testing.T) {
-	w, _ := newTestWindow(t, joined)
-	s := w.jobs.running
-	if s.title.Text != "Nothing is running" || s.gauge.Visible() {
-		t.Errorf("idle: %q", s.title.Text)
-	}
-	before := s.root.MinSize()
-	w.obs.CurrentJob.Set(observe.CurrentJob{ID: "a", Kind: "image", Preview: "a fox", Started: time.Now(), Progress: observe.Progress{Step: 1, Total: 4}})
-	w.refresh(partValues)
-	if s.title.Text != "a fox" || !s.gauge.Visible() || s.bar.value != 0.25 || s.root.MinSize() != before {
-		t.Errorf("running: %q, %v, %v after %v", s.title.Text, s.bar.value, s.root.MinSize(), before)
-	}
-	w.obs.CurrentJob.Update(func(j observe.CurrentJob) observe.CurrentJob { j.Progress = observe.Progress{}; return j })
-	w.refresh(partValues)
-	if s.gauge.Visible() {
-		t.Error("a bar without a measure")
-	}
-}
-
 // pngOf is a picture of one colour.
 func pngOf(t *testing.T, w, h int, c color.Color) []byte {
 	t.Helper()
@@ -525,65 +506,6 @@ func decodeAll(t *testing.T, l *loader) {
 		}
 		img, err := readOrDecode(j)
 		j.done(img, err)
-	}
-}
-
-func TestJobsPage(t *testing.T) {
-	w, c := newTestWindow(t, joined)
-	p := w.jobs
-	if !p.empty.Visible() || p.detail.body.Visible() {
-		t.Error("an empty history does not say so")
-	}
-	w.obs.RecentJobs.Add(observe.RecentJob{ID: "a", Kind: "image", Preview: "a fox", Outcome: observe.OutcomeCompleted, Thumbnail: pngOf(t, 192, 96, color.White)})
-	w.obs.RecentJobs.Add(observe.RecentJob{ID: "b", Kind: "audio_tts", Preview: "hello", Outcome: observe.OutcomeFailed, Error: "no voice"})
-	w.refresh(partJobs)
-	decodeAll(t, p.loader)
-	if p.empty.Visible() || len(p.rows) != 2 || p.selected != "b" || p.detail.failure.Text != "no voice" || p.detail.openRow.Visible() {
-		t.Errorf("newest is not shown: selected %q, %q", p.selected, p.detail.failure.Text)
-	}
-	if img := p.thumbs["a"]; img == nil || img.Bounds().Dx() != thumbnailPixels {
-		t.Errorf("thumbnail = %v", img)
-	}
-	p.list.Select(1)
-	decodeAll(t, p.loader)
-	if p.selected != "a" || !p.detail.frame.Visible() || p.detail.picture.Image == nil || p.detail.failure.Visible() {
-		t.Errorf("selected %q, picture %v", p.selected, p.detail.picture.Image)
-	}
-	w.obs.RecentJobs.Add(observe.RecentJob{ID: "c", Kind: "video", Outcome: observe.OutcomeCompleted, ResultPath: "/r/c.mp4", ResultExt: "mp4"})
-	w.refresh(partJobs)
-	if p.selected != "a" {
-		t.Error("a new job took the selection away")
-	}
-	p.list.Select(0)
-	if p.detail.open.Text != "Open video" || p.detail.frame.Visible() || p.detail.picture.Image != nil {
-		t.Errorf("video: %q", p.detail.open.Text)
-	}
-	test.Tap(p.detail.open)
-	c.err = errTest
-	test.Tap(p.detail.open)
-	if got := c.take(); !slices.Equal(got, []string{"open /r/c.mp4", "open /r/c.mp4"}) || !strings.Contains(p.detail.openFails.Text, errTest.Error()) {
-		t.Errorf("calls = %v, says %q", got, p.detail.openFails.Text)
-	}
-	tapNamed(t, p.detail.body, "Copy")
-	if got := w.app.Clipboard().Content(); got != "c" {
-		t.Errorf("copied %q", got)
-	}
-	for i := range observe.RecentJobsCap {
-		w.obs.RecentJobs.Add(observe.RecentJob{ID: "n" + string(rune('A'+i))})
-	}
-	w.refresh(partJobs)
-	if len(p.thumbs) != 0 || p.selected != p.rows[0].ID {
-		t.Errorf("kept %d pictures of jobs that are gone, selected %q", len(p.thumbs), p.selected)
-	}
-}
-
-func TestUnreadablePictureIsSaid(t *testing.T) {
-	w, _ := newTestWindow(t, joined)
-	w.obs.RecentJobs.Add(observe.RecentJob{ID: "a", Kind: "image", ResultPath: filepath.Join(t.TempDir(), "gone.png"), ResultExt: "png"})
-	w.refresh(partJobs)
-	decodeAll(t, w.loader)
-	if d := w.jobs.detail; !d.problem.Visible() || d.frame.Visible() {
-		t.Errorf("says %q", d.problem.Text)
 	}
 }
 

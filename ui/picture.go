@@ -79,10 +79,11 @@ func readPicture(path string, limit int) (image.Image, error) {
 	return decodePicture(data, limit)
 }
 
-// pictureJob asks the loader for one picture: the file at path if there is one,
-// else data.
+// pictureJob asks the loader for one picture: the first of path, small and data
+// that there is and that can be read.
 type pictureJob struct {
-	path  string
+	path  string // of a file; may be empty
+	small string // of a file; may be empty
 	data  []byte
 	limit int
 	done  func(image.Image, error) // on the UI goroutine
@@ -102,14 +103,19 @@ const loaderRoom = 64
 
 func newLoader() *loader { return &loader{wake: make(chan struct{}, 1)} }
 
-// load queues a job, dropping the oldest when the list is full.
+// load queues a job, dropping the oldest when the list is full. UI goroutine only.
 func (l *loader) load(j pictureJob) {
+	var over []pictureJob
 	l.mu.Lock()
 	if len(l.jobs) >= loaderRoom {
+		over = append(over, l.jobs[0])
 		l.jobs = slices.Delete(l.jobs, 0, 1)
 	}
 	l.jobs = append(l.jobs, j)
 	l.mu.Unlock()
+	for _, o := range over {
+		o.done(nil, errDropped)
+	}
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -127,16 +133,25 @@ func (l *loader) next() (pictureJob, bool) {
 	return j, true
 }
 
-// readOrDecode gives a job's picture: the file, or, when that is gone or
-// unreadable, the small one that came with the job.
+// readOrDecode gives a job's picture: of its file, or, when that is gone or
+// unreadable, the small one that was made of it. The error is the first one.
 func readOrDecode(j pictureJob) (img image.Image, err error) {
-	if j.path != "" {
-		img, err = readPicture(j.path, j.limit)
+	for _, path := range []string{j.path, j.small} {
+		if path == "" {
+			continue
+		}
+		img, fault := readPicture(path, j.limit)
+		if fault == nil {
+			return img, nil
+		}
+		if err == nil {
+			err = fault
+		}
 	}
-	if img == nil && len(j.data) > 0 {
+	if len(j.data) > 0 {
 		return decodePicture(j.data, j.limit)
 	}
-	return img, err
+	return nil, err
 }
 
 // Run decodes until ctx ends.

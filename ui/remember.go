@@ -24,6 +24,7 @@ type remembered struct {
 	Width  float32 `json:"width"`
 	Height float32 `json:"height"`
 	Page   int     `json:"page"`
+	Veil   bool    `json:"veil,omitempty"` // prompts and pictures are hidden
 }
 
 // maxRemembered bounds the file that we read.
@@ -75,11 +76,11 @@ func recall(path string) (remembered, error) {
 
 // remember writes the file at path: beside it first, then by a rename, so that
 // no start ever finds half a file.
-func remember(path string, size fyne.Size, page int) error {
+func remember(path string, size fyne.Size, page int, veil bool) error {
 	if path == "" {
 		return nil
 	}
-	data, err := json.Marshal(remembered{Width: max(size.Width, minWidth), Height: max(size.Height, minHeight), Page: page})
+	data, err := json.Marshal(remembered{Width: max(size.Width, minWidth), Height: max(size.Height, minHeight), Page: page, Veil: veil})
 	if err != nil {
 		return fmt.Errorf("encode window state: %w", err)
 	}

@@ -12,17 +12,17 @@ import (
 
 func TestRememberAndRecall(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "window.json")
-	first := remembered{defaultWidth, defaultHeight, 0}
+	first := remembered{defaultWidth, defaultHeight, 0, false}
 	if got, err := recall(path); err != nil || got != first {
 		t.Errorf("first start: %v, %v", got, err)
 	}
-	if err := remember(path, fyne.NewSize(1000, 700), pageLogs); err != nil {
+	if err := remember(path, fyne.NewSize(1000, 700), pageLogs, true); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := recall(path); err != nil || got != (remembered{1000, 700, pageLogs}) {
+	if got, err := recall(path); err != nil || got != (remembered{1000, 700, pageLogs, true}) {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if got, err := recall(""); err != nil || got != first || remember("", fyne.NewSize(1, 1), 0) != nil {
+	if got, err := recall(""); err != nil || got != first || remember("", fyne.NewSize(1, 1), 0, false) != nil {
 		t.Errorf("without a path: %v, %v", got, err)
 	}
 	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
@@ -34,10 +34,10 @@ func TestRememberAndRecall(t *testing.T) {
 	if _, err := recall(filepath.Dir(path)); err == nil {
 		t.Error("a folder was read")
 	}
-	if err := remember(filepath.Dir(path), fyne.NewSize(1, 1), 0); err == nil {
+	if err := remember(filepath.Dir(path), fyne.NewSize(1, 1), 0, false); err == nil {
 		t.Error("a folder was replaced")
 	}
-	if err := remember(filepath.Join(path, "x"), fyne.NewSize(1, 1), 0); err == nil {
+	if err := remember(filepath.Join(path, "x"), fyne.NewSize(1, 1), 0, false); err == nil {
 		t.Error("a file served as a folder")
 	}
 }
@@ -68,7 +68,7 @@ func FuzzParseRemembered(f *testing.F) {
 			return
 		}
 		path := filepath.Join(t.TempDir(), "w")
-		if err := remember(path, fyne.NewSize(r.Width, r.Height), r.Page); err != nil {
+		if err := remember(path, fyne.NewSize(r.Width, r.Height), r.Page, r.Veil); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := recall(path); err != nil || got != r {

@@ -58,6 +58,7 @@ type Window struct {
 	welcome *welcomePage
 
 	visible bool
+	veil    bool // hide what the jobs are about
 	tray    bool // a tray icon is there to bring the window back
 	closing dialog.Dialog
 }
@@ -94,6 +95,7 @@ func New(a fyne.App, cfg Config, onState func(s model.State, paused bool, tr *wo
 	if err != nil {
 		w.log.Warn("window state is unusable, starting afresh", slog.Any("error", err))
 	}
+	w.veil = was.Veil
 	w.build()
 	w.win.Resize(fyne.NewSize(was.Width, was.Height))
 	w.tabs.SelectIndex(was.Page)
@@ -137,7 +139,12 @@ func (w *Window) build() {
 		setThreshold: setThreshold(w.actions, w.ctl),
 		copy:         w.copyText,
 	})
-	w.jobs = newJobsPage(tr, w.values, th, w.loader, w.actions, w.ctl, w.copyText)
+	w.jobs = newJobsPage(tr, w.values, th, w.loader, w.actions, w.ctl, w.win, w.copyText)
+	w.jobs.veil.Checked = w.veil
+	w.jobs.onVeil = func() {
+		w.veil = w.jobs.veil.Checked
+		w.refresh(partValues)
+	}
 	w.logs = newLogsPage(tr, th, w.obs.Logs, w.copyText)
 	w.welcome = newWelcomePage(tr, th, w.actions, w.ctl)
 	w.tabs = container.NewAppTabs(
@@ -228,7 +235,7 @@ func (w *Window) Hide() {
 
 // Remember saves size and page for the next start.
 func (w *Window) Remember() {
-	if err := remember(w.path, w.win.Canvas().Size(), w.tabs.SelectedIndex()); err != nil {
+	if err := remember(w.path, w.win.Canvas().Size(), w.tabs.SelectedIndex(), w.veil); err != nil {
 		w.log.Warn("window state was not saved", slog.Any("error", err))
 	}
 }
@@ -273,17 +280,17 @@ func (w *Window) refresh(p parts) {
 	now := time.Now()
 	if p&(partValues|partClock) != 0 {
 		s := model.Take(w.obs)
-		st, running := model.NewStatus(w.words, s, now), model.NewRunning(w.words, s, now)
+		st, running := model.NewStatus(w.words, s, now), model.NewRunning(w.words, s, w.veil, now)
 		w.values.set(st, running)
 		w.header.show(st.Header)
 		w.status.show(st, s.Paused())
-		w.jobs.showValues(s, running)
+		w.jobs.showValues(s, running, now)
 		show(w.tabs, s.Settings.StudioURL != "")
 		show(w.welcome.root, s.Settings.StudioURL == "")
 	}
 	switch {
 	case p&partJobs != 0:
-		jobs, _ := w.obs.RecentJobs.Since(0)
+		jobs, _ := w.obs.History.Since(0)
 		w.jobs.showJobs(jobs, now)
 	case p&partClock != 0 && w.tabs.SelectedIndex() == pageJobs:
 		w.jobs.tick(now)

@@ -79,8 +79,8 @@ func TestGermanPages(t *testing.T) {
 			t.Errorf("got %q, want %q", tc.got, tc.want)
 		}
 	}
-	rows := JobRows(de, []observe.RecentJob{{Kind: "audio_tts", Outcome: observe.OutcomeFailed, Started: now.AddDate(0, 0, -3), Duration: 2500 * time.Millisecond}}, now)
-	if got := rows[0].Facts + "|" + rows[0].Outcome; got != "Sprache · 9. März 14:02 · 2,5 s|Gescheitert" {
+	row := NewJobRow(de, observe.RecentJob{Kind: "audio_tts", Outcome: observe.OutcomeFailed, Started: now.AddDate(0, 0, -3), Duration: 2500 * time.Millisecond}, false, now)
+	if got := row.Facts + "|" + row.Outcome; got != "Sprache · 9. März 14:02 · 2,5 s|Gescheitert" {
 		t.Errorf("row %q", got)
 	}
 	if _, err := ParseThreshold(de, "zehn"); err == nil || !strings.Contains(err.Error(), "4.096") {

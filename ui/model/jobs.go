@@ -3,6 +3,7 @@ package model
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -51,7 +52,7 @@ func openName(p *words.Printer, kind string) string {
 	case "image":
 		return p.T("Open picture")
 	case "audio_tts":
-		return p.T("Open sound")
+		return p.T("Play sound")
 	case "video":
 		return p.T("Open video")
 	}
@@ -61,6 +62,7 @@ func openName(p *words.Printer, kind string) string {
 // Running is the job in flight, for the slot that is always there.
 type Running struct {
 	Active   bool
+	ID       string
 	Kind     string  // wire name, for the glyph
 	Title    string  // first line of the prompt, or that nothing runs
 	Facts    string  // kind, model
@@ -70,8 +72,8 @@ type Running struct {
 	Measured bool    // the engine can say how far it is
 }
 
-// NewRunning words the job in flight.
-func NewRunning(p *words.Printer, s Snapshot, now time.Time) Running {
+// NewRunning words the job in flight. Veiled, it says nothing of what it is about.
+func NewRunning(p *words.Printer, s Snapshot, veil bool, now time.Time) Running {
 	j := s.Job
 	if j.ID == "" {
 		r := Running{Title: p.T("Nothing is running"), Facts: p.T("The next job shows here")}
@@ -82,8 +84,9 @@ func NewRunning(p *words.Printer, s Snapshot, now time.Time) Running {
 	}
 	r := Running{
 		Active:   true,
+		ID:       j.ID,
 		Kind:     j.Kind,
-		Title:    title(p, j.Preview, j.Kind),
+		Title:    title(p, veiled(j.Preview, veil), j.Kind),
 		Facts:    facts(KindName(p, j.Kind), j.Model),
 		Elapsed:  Elapsed(now.Sub(j.Started)),
 		Progress: cmp.Or(stepText(p, j.Progress), p.T("Working")),
@@ -98,9 +101,73 @@ func NewRunning(p *words.Printer, s Snapshot, now time.Time) Running {
 	return r
 }
 
-// JobRow is one line of the history.
+// JobFilter says which finished jobs to show. The zero JobFilter shows all.
+type JobFilter struct {
+	Kind    string          // wire name; empty = any
+	Outcome observe.Outcome // empty = any
+	Search  string          // in prompt, model, id and reason, without regard to case
+}
+
+// fits says whether the filter wants a job. needle is the search in lower case.
+func (f JobFilter) fits(j observe.RecentJob, needle string) bool {
+	if f.Kind != "" && j.Kind != f.Kind || f.Outcome != "" && j.Outcome != f.Outcome {
+		return false
+	}
+	return needle == "" || slices.ContainsFunc([]string{cmp.Or(j.Prompt, j.Preview), j.Model, j.ID, j.Error}, func(s string) bool {
+		return strings.Contains(strings.ToLower(s), needle)
+	})
+}
+
+// JobItem is one entry of the history: a day, or a job of the day above it.
+type JobItem struct {
+	Day string // empty for a job
+	Key string // tells this run of the job from all others
+	Job observe.RecentJob
+}
+
+// JobItems groups the jobs that the filter wants by the day they ended on, newest
+// first. jobs come as the ring gives them, oldest first.
+func JobItems(p *words.Printer, jobs []observe.RecentJob, f JobFilter, now time.Time) []JobItem {
+	needle := strings.ToLower(strings.TrimSpace(f.Search))
+	var items []JobItem
+	last := ""
+	for _, j := range slices.Backward(jobs) {
+		if !f.fits(j, needle) {
+			continue
+		}
+		if d := day(p, j, now); d != last {
+			last = d
+			items = append(items, JobItem{Day: d})
+		}
+		items = append(items, JobItem{Key: JobKey(j), Job: j})
+	}
+	return items
+}
+
+// JobKey tells one run of a job from all others.
+func JobKey(j observe.RecentJob) string {
+	return strconv.FormatInt(j.Started.UnixMilli(), 36) + " " + j.ID
+}
+
+// day names the day that a job ended on, in the time zone of now.
+func day(p *words.Printer, j observe.RecentJob, now time.Time) string {
+	if j.Started.IsZero() {
+		return p.T("Earlier")
+	}
+	t := j.Started.Add(j.Duration).In(now.Location())
+	y, m, d := now.Date()
+	start := func(back int) time.Time { return time.Date(y, m, d-back, 0, 0, 0, 0, now.Location()) }
+	switch {
+	case !t.Before(start(0)):
+		return p.T("Today")
+	case !t.Before(start(1)):
+		return p.T("Yesterday")
+	}
+	return p.Weekday(t.Weekday()) + " " + p.Date(t, t.Year() != y)
+}
+
+// JobRow is one job of the history, in words.
 type JobRow struct {
-	ID      string
 	Kind    string // wire name, for the glyph
 	Title   string
 	Facts   string // kind · model · when · how long
@@ -108,60 +175,202 @@ type JobRow struct {
 	Tone    Tone
 }
 
-// JobRows words the history, newest first. jobs come as the ring gives them,
-// oldest first.
-func JobRows(p *words.Printer, jobs []observe.RecentJob, now time.Time) []JobRow {
-	rows := make([]JobRow, 0, len(jobs))
-	for _, j := range slices.Backward(jobs) {
-		word, tone := outcome(p, j.Outcome)
-		rows = append(rows, JobRow{
-			ID:      j.ID,
-			Kind:    j.Kind,
-			Title:   title(p, j.Preview, j.Kind),
-			Facts:   facts(KindName(p, j.Kind), j.Model, ended(p, j, now), Took(p, j.Duration)),
-			Outcome: word,
-			Tone:    tone,
-		})
+// NewJobRow words one job. A veiled row says nothing of what the job was about.
+func NewJobRow(p *words.Printer, j observe.RecentJob, veil bool, now time.Time) JobRow {
+	word, tone := outcome(p, j.Outcome)
+	return JobRow{
+		Kind:    j.Kind,
+		Title:   title(p, veiled(j.Preview, veil), j.Kind),
+		Facts:   facts(KindName(p, j.Kind), j.Model, ended(p, j, now), Took(p, j.Duration)),
+		Outcome: word,
+		Tone:    tone,
 	}
-	return rows
 }
+
+// veiled hides a text from whoever looks over a shoulder.
+func veiled(s string, veil bool) string {
+	if veil {
+		return ""
+	}
+	return s
+}
+
+// Thumbed says whether a job has a small picture.
+func Thumbed(j observe.RecentJob) bool { return j.ThumbnailPath != "" || len(j.Thumbnail) > 0 }
+
+// Choice is one entry of a filter's menu.
+type Choice struct{ Value, Name string }
+
+// KindChoices lists the kinds to filter by; the first is all of them.
+func KindChoices(p *words.Printer) []Choice {
+	choices := []Choice{{"", p.T("All kinds")}}
+	for _, kind := range []string{"image", "llm", "audio_stt", "audio_tts", "video"} {
+		choices = append(choices, Choice{kind, KindName(p, kind)})
+	}
+	return choices
+}
+
+// OutcomeChoices lists the outcomes to filter by; the first is all of them.
+func OutcomeChoices(p *words.Printer) []Choice {
+	choices := []Choice{{"", p.T("All outcomes")}}
+	for _, o := range []observe.Outcome{observe.OutcomeCompleted, observe.OutcomeKept, observe.OutcomeFailed, observe.OutcomeCancelled} {
+		word, _ := outcome(p, o)
+		choices = append(choices, Choice{string(o), word})
+	}
+	return choices
+}
+
+// promptShown bounds what the page draws of a prompt, in characters: long texts
+// are slow to lay out. Copy gives all of it.
+const promptShown = 3000
 
 // JobDetail is the selected job in full.
 type JobDetail struct {
-	ID      string
-	Title   string // kind and outcome
-	Tone    Tone
-	Facts   string
-	Prompt  string // the whole preview, as it was written
-	Error   string // why it failed; empty otherwise
-	Next    string // what happens or helps now; may be empty
-	Path    string // where the result lies; empty when there is none
-	Open    string // label of the button that opens Path
-	Picture bool   // the result is a picture to show
+	ID        string
+	Title     string // kind and outcome
+	Tone      Tone
+	Facts     string
+	Prompt    string // as it was written, shortened when it is very long
+	Whole     string // all that is kept of it, to copy; empty when it is veiled
+	Error     string // why it failed; empty otherwise
+	Next      string // what happens or helps now; may be empty
+	Path      string // where the result lies; empty when there is none
+	Open      string // label of the button that opens Path
+	Picture   bool   // there is a picture to show
+	FullImage bool   // the picture can be seen in full
 }
 
 // NewJobDetail words one job.
-func NewJobDetail(p *words.Printer, j observe.RecentJob, now time.Time) JobDetail {
+func NewJobDetail(p *words.Printer, j observe.RecentJob, veil bool, now time.Time) JobDetail {
 	word, tone := outcome(p, j.Outcome)
+	whole := strings.TrimSpace(cmp.Or(j.Prompt, j.Preview))
 	d := JobDetail{
-		ID:      j.ID,
-		Title:   KindName(p, j.Kind) + " · " + p.Inside(word),
-		Tone:    tone,
-		Facts:   facts(j.Model, ended(p, j, now), p.T("took %s", Took(p, j.Duration))),
-		Prompt:  strings.TrimSpace(j.Preview),
-		Path:    j.ResultPath,
-		Open:    openName(p, j.Kind),
-		Picture: len(j.Thumbnail) > 0 || j.ResultPath != "" && isPicture(j.ResultExt),
+		ID:        j.ID,
+		Title:     KindName(p, j.Kind) + " · " + p.Inside(word),
+		Tone:      tone,
+		Facts:     facts(j.Model, ended(p, j, now), p.T("took %s", Took(p, j.Duration))),
+		Prompt:    shorten(whole, promptShown),
+		Whole:     whole,
+		Path:      j.ResultPath,
+		Open:      openName(p, j.Kind),
+		Picture:   !veil && (Thumbed(j) || j.ResultPath != "" && isPicture(j.ResultExt)),
+		FullImage: !veil && j.ResultPath != "" && isPicture(j.ResultExt),
+	}
+	if veil && whole != "" {
+		d.Prompt, d.Whole = p.T("The prompt is hidden."), ""
 	}
 	switch j.Outcome {
 	case observe.OutcomeFailed:
 		d.Error = cmp.Or(oneLine(j.Error, 2000), p.T("The engine gave no reason."))
-		d.Next = p.T("The Logs page has this job's lines: search for its id.")
+		d.Next = nextStep(p, j.Class)
 	case observe.OutcomeKept:
 		d.Next = p.T("Finished. The result is on this computer and is sent when the studio is back.")
-	case observe.OutcomeCompleted, observe.OutcomeCancelled:
+	case observe.OutcomeCancelled:
+		d.Next = p.T("It was stopped before it was done.")
+	case observe.OutcomeCompleted:
+		if j.ResultPath == "" {
+			d.Next = p.T("The studio has the result. The copy on this computer was removed to make room.")
+		}
 	}
 	return d
+}
+
+// nextStep says what helps against a class of failure.
+func nextStep(p *words.Printer, class string) string {
+	switch class {
+	case "unsupported_kind":
+		return p.T("The model cannot do this kind of job: choose another model at the studio.")
+	case "bad_input":
+		return p.T("The job itself is at fault: correct it at the studio and send it again.")
+	case "model_corrupt":
+		return p.T("The model's file is damaged where it comes from: choose another model.")
+	case "engine_missing":
+		return p.T("The engine for this job is not installed: About lists the engines and how to get them.")
+	case "gpu_runtime":
+		return p.T("The graphics driver did not work: update it, then start this computer anew.")
+	case "out_of_memory":
+		return p.T("The model did not fit into memory: close other programs, or set a smaller limit for jobs.")
+	case "engine_crash":
+		return p.T("The engine crashed. Its last lines stand below; the studio may try the job again.")
+	case "timeout":
+		return p.T("The job took too long: a smaller model or size helps.")
+	}
+	return p.T("The job's log below may say more.")
+}
+
+// shorten cuts a text to so many characters.
+func shorten(s string, chars int) string {
+	if len(s) <= chars { // bytes: never fewer than characters
+		return s
+	}
+	n := 0
+	for i := range s {
+		if n == chars {
+			return s[:i] + "…"
+		}
+		n++
+	}
+	return s
+}
+
+// logShown bounds what the page draws of a job's log; Copy gives all of it.
+const (
+	logShown      = 60  // lines
+	logShownChars = 300 // of each
+)
+
+// JobLog words a job's log: what the page shows, and what Copy gives. dropped is
+// how many older lines are gone.
+func JobLog(p *words.Printer, lines []observe.LogEntry, dropped uint64, loc *time.Location) (shown, whole string) {
+	if len(lines) == 0 {
+		return p.T("Nothing is kept of this job's log."), ""
+	}
+	var all, some strings.Builder
+	for i, e := range lines {
+		text := e.At.In(loc).Format("15:04:05.000") + " " + levelName(e.Level) + " " + e.Message + "\n"
+		all.WriteString(text)
+		if i >= len(lines)-logShown {
+			some.WriteString(shorten(strings.TrimSuffix(text, "\n"), logShownChars) + "\n")
+		}
+	}
+	shown = strings.TrimSuffix(some.String(), "\n")
+	if gone := int(dropped) + max(0, len(lines)-logShown); gone > 0 { // #nosec G115 -- a count of lines
+		shown = p.T("%d older lines are not shown", gone) + "\n" + shown
+	}
+	return shown, all.String()
+}
+
+// Kept is a result that the studio did not take, in words.
+type Kept struct {
+	Key   string
+	Title string // kind · model
+	Facts string // size, age, and when it is removed
+	File  string // a name for a copy of it
+}
+
+// NewKept words a kept result.
+func NewKept(p *words.Printer, k observe.KeptResult, now time.Time) Kept {
+	row := Kept{
+		Key: k.Key, Title: facts(KindName(p, k.Kind), oneLine(k.Model, 60)),
+		Facts: facts(Bytes(p, k.Bytes), p.T("kept %s", p.Inside(Ago(p, k.Since, now)))),
+		File:  fileName(k.JobID, k.Ext),
+	}
+	if !k.Expires.IsZero() {
+		row.Facts += " · " + p.T("removed in %s", Span(p, k.Expires.Sub(now)))
+	}
+	return row
+}
+
+// fileName makes a file's name of a job's id, which may be any text.
+func fileName(id, ext string) string {
+	name := strings.Map(func(r rune) rune {
+		if r < 0x80 && (r == '-' || r == '_' || r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z') {
+			return r
+		}
+		return '-'
+	}, id)
+	name = strings.TrimLeft(name[:min(len(name), 60)], "-")
+	return "job-" + cmp.Or(name, "result") + "." + cmp.Or(ext, "bin")
 }
 
 func outcome(p *words.Printer, o observe.Outcome) (string, Tone) {

@@ -337,68 +337,28 @@ func TestGPUs(t *testing.T) {
 }
 
 func TestRunning(t *testing.T) {
-	if got := NewRunning(en, connected(), now); got.Active || got.Title != "Nothing is running" {
+	if got := NewRunning(en, connected(), false, now); got.Active || got.Title != "Nothing is running" {
 		t.Errorf("idle: %+v", got)
 	}
-	if got := NewRunning(en, with(func(s *Snapshot) { s.Availability.Block = observe.BlockPaused }), now); got.Facts != "Paused by you until you resume" {
+	if got := NewRunning(en, with(func(s *Snapshot) { s.Availability.Block = observe.BlockPaused }), false, now); got.Facts != "Paused by you until you resume" {
 		t.Errorf("paused: %+v", got)
 	}
+	got := NewRunning(en, with(func(s *Snapshot) { running(s); s.Job.Progress.Text = "sampling" }), false, now)
 	want := Running{
-		Active: true, Kind: "image", Title: "a lighthouse", Facts: "Image · sd-turbo", Progress: "step 12 of 20 · sampling",
+		Active: true, ID: got.ID, Kind: "image", Title: "a lighthouse", Facts: "Image · sd-turbo", Progress: "step 12 of 20 · sampling",
 		Elapsed: "0:14", Fraction: 0.6, Measured: true,
 	}
-	got := NewRunning(en, with(func(s *Snapshot) { running(s); s.Job.Progress.Text = "sampling" }), now)
-	if got != want {
+	if got != want || got.ID == "" {
 		t.Errorf("got %+v", got)
 	}
 	for _, p := range []observe.Progress{{Step: 30, Total: 20}, {Step: -1, Total: 20}} {
-		got := NewRunning(en, with(func(s *Snapshot) { running(s); s.Job.Progress = p }), now)
+		got := NewRunning(en, with(func(s *Snapshot) { running(s); s.Job.Progress = p }), false, now)
 		if got.Fraction < 0 || got.Fraction > 1 {
 			t.Errorf("%+v gave %v", p, got.Fraction)
 		}
 	}
-	if got := NewRunning(en, with(func(s *Snapshot) { running(s); s.Job.Progress = observe.Progress{} }), now); got.Measured || got.Progress != "Working" {
+	if got := NewRunning(en, with(func(s *Snapshot) { running(s); s.Job.Progress = observe.Progress{} }), false, now); got.Measured || got.Progress != "Working" {
 		t.Errorf("no progress: %+v", got)
-	}
-}
-
-func TestJobRowsAreNewestFirst(t *testing.T) {
-	rows := JobRows(en, []observe.RecentJob{
-		{ID: "a", Kind: "image", Model: "sd", Preview: "\nfirst line\nsecond", Started: now.Add(-time.Minute), Duration: 50 * time.Second, Outcome: observe.OutcomeCompleted},
-		{ID: "b", Kind: "audio_tts", Outcome: observe.OutcomeFailed},
-		{ID: "c", Kind: "later", Outcome: observe.OutcomeKept},
-		{ID: "d", Kind: "video", Outcome: observe.OutcomeCancelled},
-		{ID: "e", Kind: "llm"},
-	}, now)
-	want := []JobRow{
-		{"e", "llm", "Text", "Text · under 0.1 s", "Unknown", ToneMuted},
-		{"d", "video", "Video", "Video · under 0.1 s", "Cancelled", ToneMuted},
-		{"c", "later", "later", "later · under 0.1 s", "Waiting", ToneBusy},
-		{"b", "audio_tts", "Speech", "Speech · under 0.1 s", "Failed", ToneBad},
-		{"a", "image", "first line", "Image · sd · 10 s ago · 50 s", "Done", ToneGood},
-	}
-	if !slices.Equal(rows, want) {
-		t.Errorf("got %+v", rows)
-	}
-}
-
-func TestJobDetail(t *testing.T) {
-	d := NewJobDetail(en, observe.RecentJob{
-		ID: "a", Kind: "image", Model: "sd", Preview: "one\ntwo ", Started: now.Add(-2 * time.Hour), Duration: time.Second,
-		Outcome: observe.OutcomeCompleted, ResultPath: "/r/a.webp", ResultExt: "webp",
-	}, now)
-	if d.Title != "Image · done" || d.Facts != "sd · 12:02 · took 1.0 s" || d.Prompt != "one\ntwo" || !d.Picture || d.Open != "Open picture" || d.Error != "" {
-		t.Errorf("done: %+v", d)
-	}
-	d = NewJobDetail(en, observe.RecentJob{Kind: "audio_stt", Outcome: observe.OutcomeFailed}, now)
-	if d.Error == "" || d.Next == "" || d.Picture || d.Open != "Open result" {
-		t.Errorf("failed: %+v", d)
-	}
-	if d = NewJobDetail(en, observe.RecentJob{Kind: "video", Outcome: observe.OutcomeKept, ResultPath: "x.mp4", ResultExt: "mp4"}, now); d.Next == "" || d.Picture || d.Open != "Open video" {
-		t.Errorf("kept: %+v", d)
-	}
-	if d = NewJobDetail(en, observe.RecentJob{Kind: "audio_tts", Thumbnail: []byte{1}}, now); !d.Picture || d.Open != "Open sound" {
-		t.Errorf("thumbnail: %+v", d)
 	}
 }
 

@@ -94,7 +94,7 @@ func TestEveryBlock(t *testing.T) {
 			if got := NewStatus(en, s, now).Header; got != tc.want {
 				t.Errorf("card %+v, want %+v", got, tc.want)
 			}
-			if got := NewRunning(en, s, now); got.Active || got.Facts != tc.slot {
+			if got := NewRunning(en, s, false, now); got.Active || got.Facts != tc.slot {
 				t.Errorf("slot %+v, want %q", got, tc.slot)
 			}
 			running(&s)
