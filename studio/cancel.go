@@ -24,7 +24,7 @@ func (s *Studio) cancelJob(w http.ResponseWriter, r *http.Request, who caller) {
 	if j == nil {
 		return
 	}
-	err := s.hub.cancel(r.Context(), j)
+	err := s.hub.cancel(r.Context(), j, cancelledText)
 	now := j.status()
 	switch {
 	case errors.Is(err, errFinished):
@@ -54,14 +54,17 @@ func (s *Studio) removeWorker(w http.ResponseWriter, r *http.Request) {
 }
 
 // cancelled makes the record that of a cancelled job.
-func cancelled(rec *store.Job) {
-	rec.State, rec.Error, rec.Cancelling, rec.FinishedAt = store.Cancelled, cancelledText, false, time.Now().UTC()
+func cancelled(rec *store.Job, why string) {
+	if rec.Cancelling { // it was said when that was asked for
+		why = rec.Error
+	}
+	rec.State, rec.Error, rec.Cancelling, rec.FinishedAt = store.Cancelled, why, false, time.Now().UTC()
 }
 
 // cancel ends a job without a result. One that a connected worker has, which can
 // stop it, is cancelled when that worker has answered, or after CancelLimit; any
 // other at once. A job that has ended is errFinished.
-func (h *hub) cancel(ctx context.Context, j *job) error {
+func (h *hub) cancel(ctx context.Context, j *job, why string) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	patient := false
@@ -73,9 +76,9 @@ func (h *hub) cancel(ctx context.Context, j *job) error {
 		case patient && rec.Cancelling:
 			return errStale // asked twice
 		case patient:
-			rec.Cancelling = true
+			rec.Cancelling, rec.Error = true, why
 		default:
-			cancelled(rec)
+			cancelled(rec, why)
 		}
 		return nil
 	})
@@ -102,7 +105,7 @@ func (h *hub) giveUp(ctx context.Context, j *job) {
 		if !rec.Cancelling {
 			return errStale
 		}
-		cancelled(rec)
+		cancelled(rec, cancelledText)
 		return nil
 	})
 	switch {

@@ -69,6 +69,7 @@ func (s *Studio) routes() http.Handler {
 	operator("POST /api/v1/registrations/{id}/reject", s.reject)
 	member("GET /api/v1/models", s.listModels)
 	operator("GET /api/v1/backup/{what}", s.backup)
+	s.openAIRoutes(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { routeError(w, r, mux) })
 
 	return s.guarded(mux)
@@ -134,12 +135,22 @@ func drain(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// readBody reads a body of at most limit bytes. A longer one is answered 413
-// and the connection is closed without reading it all. The limit is hit rather
-// than foreseen: then the server lingers after its answer, so that a client that
-// is still sending reads it, and not a reset. One that waits to be asked for its
-// body is not asked.
+// readBody reads a body of at most limit bytes. A longer one is answered 413.
 func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool) {
+	data, err := bodyOf(w, r, limit)
+	if why, ok := errors.AsType[*refusal](err); ok {
+		writeError(w, why.status, why.code, why.message)
+		return nil, false
+	}
+	return data, true
+}
+
+// bodyOf reads a body of at most limit bytes. An error is a *refusal; after a
+// longer body the connection is closed without reading it all. The limit is hit
+// rather than foreseen: then the server lingers after its answer, so that a
+// client that is still sending reads it, and not a reset. One that waits to be
+// asked for its body is not asked.
+func bodyOf(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	var tooBig *http.MaxBytesError
 	var data []byte
 	var err error
@@ -150,13 +161,12 @@ func readBody(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, bool
 	}
 	switch {
 	case err == nil:
-		return data, true
+		return data, nil
 	case errors.As(err, &tooBig):
-		writeError(w, http.StatusRequestEntityTooLarge, "too_large", "the body is larger than "+size(limit))
+		return nil, &refusal{status: http.StatusRequestEntityTooLarge, code: "too_large", message: "the body is larger than " + size(limit)}
 	default:
-		writeError(w, http.StatusBadRequest, "bad_request", "the body could not be read")
+		return nil, bad("the body could not be read")
 	}
-	return nil, false
 }
 
 func size(n int64) string {

@@ -88,7 +88,7 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store, records []store.E
 		case state == store.Queued && !e.Value.NotBefore.After(time.Now()):
 			h.enqueueLocked(j)
 		case state.Claimed() && e.Value.Cancelling:
-			if err := h.change(ctx, j, func(rec *store.Job) error { cancelled(rec); return nil }); err != nil {
+			if err := h.change(ctx, j, func(rec *store.Job) error { cancelled(rec, cancelledText); return nil }); err != nil {
 				return nil, err
 			}
 		case state.Claimed():
@@ -465,7 +465,7 @@ func (h *hub) putBack(ctx context.Context, s *session, j *job, r release) {
 // that was asked for.
 func (h *hub) requeue(rec *store.Job, r release) {
 	if rec.Cancelling {
-		cancelled(rec)
+		cancelled(rec, cancelledText)
 		return
 	}
 	if r.why != "" {

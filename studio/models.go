@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
+
 	"studioworker/studio/client"
 
 	"studioworker/studio/store"
@@ -66,16 +66,11 @@ func modelKey(id string) string {
 
 // listModels lists the models, by id.
 func (s *Studio) listModels(w http.ResponseWriter, r *http.Request, _ caller) {
-	entries, _, err := s.store.Models.All(r.Context())
+	all, err := s.models(r.Context())
 	if err != nil {
 		s.internal(w, err)
 		return
 	}
-	all := make([]store.Model, len(entries))
-	for i, e := range entries {
-		all[i] = e.Value
-	}
-	slices.SortFunc(all, func(a, b store.Model) int { return strings.Compare(a.ID, b.ID) })
 	page, next, ok := pageOf(w, r, all, func(m store.Model) string { return m.ID }, oldestFirst)
 	if !ok {
 		return

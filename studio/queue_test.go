@@ -144,13 +144,13 @@ func TestQueueAgainstAList(t *testing.T) {
 			continue
 		}
 		got := q.first(s, time.Now())
-		best, any := -1000, false
+		best, fits := -1000, false
 		for _, j := range all {
 			if s.fits(j) {
-				best, any = max(best, j.priority), true
+				best, fits = max(best, j.priority), true
 			}
 		}
-		if (got != nil) != any || (any && (got.priority != best || !s.fits(got) || !got.queued)) {
+		if (got != nil) != fits || (fits && (got.priority != best || !s.fits(got) || !got.queued)) {
 			t.Fatalf("took %+v, best priority %d", got, best)
 		}
 	}

@@ -43,6 +43,7 @@ type Config struct {
 	LostAfter       time.Duration // heartbeats stopped naming a running job; default 10 s
 	MaxAttempts     int           // default 3
 	RetryPause      time.Duration // before the second attempt of a job that failed, then four times longer each; default 1 s
+	CallLimit       time.Duration // a call under /v1 may take this long; default 9 min, before its clients give up
 	MaxQueued       int           // jobs that may wait; default 100,000
 	MaxQueuedByKey  int           // of one API key; default 1,000
 	MaxResult       int64         // bytes of one result; default 2 GiB
@@ -89,6 +90,7 @@ func New(cfg Config) (*Studio, error) {
 	cfg.MaxAttempts = cmp.Or(cfg.MaxAttempts, 3)
 	cfg.MaxResult = cmp.Or(cfg.MaxResult, 2<<30)
 	cfg.RetryPause = cmp.Or(cfg.RetryPause, time.Second)
+	cfg.CallLimit = cmp.Or(cfg.CallLimit, 9*time.Minute)
 	cfg.MaxQueued = cmp.Or(cfg.MaxQueued, 100_000)
 	cfg.MaxQueuedByKey = cmp.Or(cfg.MaxQueuedByKey, 1000)
 	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, 10*time.Minute)

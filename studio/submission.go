@@ -10,10 +10,11 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"studioworker/studio/store"
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"studioworker/studio/store"
 
 	"studioworker/studio/client"
 	"studioworker/worker/protocol"
@@ -97,13 +98,17 @@ func (s *Studio) model(ctx context.Context, id string, kind protocol.TaskKind) (
 	e, err := s.store.Models.Get(ctx, modelKey(id))
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return store.Model{}, &refusal{status: http.StatusUnprocessableEntity, code: "unknown_model",
-			message: fmt.Sprintf("the studio has no model %.200q; GET /api/v1/models lists them", id)}
+		return store.Model{}, &refusal{
+			status: http.StatusUnprocessableEntity, code: "unknown_model",
+			message: fmt.Sprintf("the studio has no model %.200q; GET /api/v1/models lists them", id),
+		}
 	case err != nil:
 		return store.Model{}, err
 	case !slices.Contains(e.Value.Kinds, kind):
-		return store.Model{}, &refusal{status: http.StatusUnprocessableEntity, code: "wrong_model",
-			message: fmt.Sprintf("the model %.200q does not do %s; GET /api/v1/models lists what each does", id, kind)}
+		return store.Model{}, &refusal{
+			status: http.StatusUnprocessableEntity, code: "wrong_model",
+			message: fmt.Sprintf("the model %.200q does not do %s; GET /api/v1/models lists what each does", id, kind),
+		}
 	}
 	return e.Value, nil
 }

@@ -126,7 +126,10 @@ const (
 // Model is the record of a model that jobs may name.
 type Model struct {
 	ID             string               `json:"id"`
+	Aliases        []string             `json:"aliases,omitempty"` // other names under /v1
 	Kinds          []protocol.TaskKind  `json:"kinds"`
+	Default        bool                 `json:"default,omitempty"` // for calls under /v1 that name no model
+	CreatedAt      time.Time            `json:"createdAt,omitzero"`
 	VRAMGBEstimate float64              `json:"vramGbEstimate"` // GiB
 	Source         protocol.ModelSource `json:"modelSource"`
 }
