@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync"
 
 	"studioworker/worker/observe"
 	"studioworker/worker/protocol"
@@ -16,14 +17,16 @@ type Handler struct {
 	queue     *Queue
 	jobs      *jobLogs
 	templates map[string]string
+	lines     *sync.Pool // of *line, for use again
 
-	attrs  []attr
-	prefix string // of open groups, ends with a dot
+	line  line   // of the attributes so far
+	attrs []attr // the same, for templates
+	open  string // groups, ends with a dot
 }
 
 // NewHandler returns a handler that feeds ring and queue.
 func NewHandler(ring *observe.Ring[observe.LogEntry], queue *Queue) *Handler {
-	return &Handler{ring: ring, queue: queue, jobs: new(jobLogs), templates: templates()}
+	return &Handler{ring: ring, queue: queue, jobs: new(jobLogs), templates: templates(), lines: &sync.Pool{New: func() any { return new(line) }}}
 }
 
 // Enabled says whether records of the level may be kept: a job's log has details
@@ -32,23 +35,26 @@ func (h *Handler) Enabled(_ context.Context, level slog.Level) bool { return lev
 
 // Handle keeps one record. It never blocks and never fails.
 func (h *Handler) Handle(_ context.Context, r slog.Record) error {
-	attrs := append(make([]attr, 0, len(h.attrs)+r.NumAttrs()), h.attrs...)
-	r.Attrs(func(a slog.Attr) bool {
-		attrs = flatten(attrs, h.prefix, a)
-		return true
-	})
-	job := find(attrs, jobKey)
-	if r.Level < slog.LevelInfo && job == "" {
+	if r.Level < slog.LevelInfo && h.line.job == "" && !namesJob(h.open, r) {
 		return nil
 	}
-	entry := observe.LogEntry{
-		At: r.Time, Level: r.Level, JobID: job, Category: find(attrs, categoryKey),
-		Message: words(r.Message, attrs, h.templates[r.Message]),
+	l := h.lines.Get().(*line)
+	defer h.lines.Put(l)
+	l.text = append(append(l.text[:0], r.Message...), h.line.text...)
+	l.job, l.category = h.line.job, h.line.category
+	if template := h.templates[r.Message]; template != "" {
+		h.fill(l, template, r)
+	} else {
+		r.Attrs(func(a slog.Attr) bool {
+			l.add(h.open, a)
+			return true
+		})
 	}
+	entry := observe.LogEntry{At: r.Time, Level: r.Level, JobID: l.job, Category: l.category, Message: oneLine(l.text)}
 	if entry.Category == "" {
 		entry.Category = DefaultCategory
 	}
-	if job != "" {
+	if entry.JobID != "" {
 		h.jobs.add(entry)
 	}
 	if r.Level >= slog.LevelInfo {
@@ -58,12 +64,33 @@ func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
+// fill words a record by its template.
+func (h *Handler) fill(l *line, template string, r slog.Record) {
+	attrs := append(make([]attr, 0, len(h.attrs)+r.NumAttrs()), h.attrs...)
+	r.Attrs(func(a slog.Attr) bool {
+		attrs = flatten(attrs, h.open, a)
+		return true
+	})
+	l.text = append(l.text[:0], words(r.Message, attrs, template)...)
+	l.job, l.category = find(attrs, jobKey), find(attrs, categoryKey)
+}
+
+// namesJob says whether a record names its job.
+func namesJob(open string, r slog.Record) (named bool) {
+	r.Attrs(func(a slog.Attr) bool {
+		named = open == "" && a.Key == jobKey || a.Value.Kind() == slog.KindGroup || a.Value.Kind() == slog.KindLogValuer
+		return !named
+	})
+	return named
+}
+
 // WithAttrs returns a handler whose records carry attrs.
 func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	next := *h
-	next.attrs = slices.Clone(h.attrs)
+	next.line.text, next.attrs = slices.Clone(h.line.text), slices.Clone(h.attrs)
 	for _, a := range attrs {
-		next.attrs = flatten(next.attrs, h.prefix, a)
+		next.line.add(h.open, a)
+		next.attrs = flatten(next.attrs, h.open, a)
 	}
 	return &next
 }
@@ -72,7 +99,7 @@ func (h *Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 func (h *Handler) WithGroup(name string) slog.Handler {
 	next := *h
 	if name != "" {
-		next.prefix += name + "."
+		next.open += name + "."
 	}
 	return &next
 }

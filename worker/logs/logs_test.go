@@ -3,7 +3,9 @@ package logs
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strconv"
 	"strings"
 	"testing"
@@ -110,7 +112,7 @@ func TestSpec133ARestoredBatchComesFirst(t *testing.T) {
 	}
 	q.Push(time.Now(), protocol.LogEntry{Message: "new"})
 	q.Restore(batch)
-	if newest := q.entries[len(q.entries)-1]; newest.Message != "new" {
+	if newest := q.entries[q.at(q.n-1)]; newest.Message != "new" {
 		t.Errorf("newest %q", newest.Message)
 	}
 	again := q.Take()
@@ -120,6 +122,74 @@ func TestSpec133ARestoredBatchComesFirst(t *testing.T) {
 	q.Restore(again) // a second time: still one marker, still true
 	if again = q.Take(); !strings.HasPrefix(again[0].Message, "dropped 2 ") || again[1].Message != "2" {
 		t.Errorf("after another failure: %q, %q", again[0].Message, again[1].Message)
+	}
+}
+
+// The queue, whose entries lie in a circle, keeps what a plain list would.
+func TestTheQueueKeepsTheOrder(t *testing.T) {
+	var q Queue
+	random := rand.New(rand.NewPCG(7, 9)) // #nosec G404 -- the same walk each time
+	var model []string
+	next, dropped := 0, 0
+	for range 400 {
+		switch random.IntN(3) {
+		case 0:
+			for range random.IntN(2000) {
+				next++
+				text := strconv.Itoa(next)
+				q.Push(time.Now(), protocol.LogEntry{Message: text})
+				model = append(model, text)
+			}
+		default:
+			batch := q.Take()
+			if random.IntN(2) == 0 {
+				q.Restore(batch)
+				break
+			}
+			for _, e := range batch {
+				if n := 0; strings.HasPrefix(e.Message, "dropped ") {
+					if _, err := fmt.Sscanf(e.Message, "dropped %d ", &n); err != nil {
+						t.Fatal(err)
+					}
+					dropped += n
+					model = model[n:]
+					continue
+				}
+				if len(model) == 0 || e.Message != model[0] {
+					t.Fatalf("took %q, want %q", e.Message, model[:min(1, len(model))])
+				}
+				model = model[1:]
+			}
+		}
+	}
+	if dropped == 0 || next < 100_000 {
+		t.Errorf("%d entries, %d dropped: the walk is too short", next, dropped)
+	}
+}
+
+func TestAWholeBatchIsSaid(t *testing.T) {
+	var q Queue
+	push := func(n int) {
+		for range n {
+			q.Push(time.Now(), protocol.LogEntry{Message: "m"})
+		}
+	}
+	said := func() bool {
+		select {
+		case <-q.Ready():
+			return true
+		default:
+			return false
+		}
+	}
+	if push(protocol.MaxLogBatchEntries - 1); said() {
+		t.Error("said before a whole batch waits")
+	}
+	if push(1); !said() || said() {
+		t.Error("not said once when a whole batch waits")
+	}
+	if q.Take(); said() {
+		t.Error("said of an empty queue")
 	}
 }
 

@@ -14,12 +14,16 @@ const QueueCap = 5000
 
 // Queue holds the entries that the studio has not got yet. When it is full the
 // oldest go, and one marker line in front says how many. It is safe for
-// concurrent use; one shipper at a time calls Take and Restore.
+// concurrent use; one shipper at a time calls Take and Restore. The zero Queue
+// is empty.
 type Queue struct {
 	mu      sync.Mutex
-	entries []queued
-	dropped int // since the last marker was taken
-	taken   int // counted by the marker that the last Take handed out
+	entries []queued // circular: n of them from first on
+	first   int
+	n       int
+	dropped int           // since the last marker was taken
+	taken   int           // counted by the marker that the last Take handed out
+	ready   chan struct{} // room for one: a whole batch waits
 }
 
 // queued is an entry whose time is worded when it is taken: whoever logs does not
@@ -30,16 +34,82 @@ type queued struct {
 	at time.Time
 }
 
+// Ready returns a channel that gets a value when a whole batch waits: who ships
+// need not wait any longer.
+func (q *Queue) Ready() <-chan struct{} {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.signal()
+}
+
+// signal returns the channel of Ready. Callers hold mu.
+func (q *Queue) signal() chan struct{} {
+	if q.ready == nil {
+		q.ready = make(chan struct{}, 1)
+	}
+	return q.ready
+}
+
 // Push appends an entry that was logged at the time. The newest entry always
 // survives.
 func (q *Queue) Push(at time.Time, e protocol.LogEntry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if len(q.entries) == cap(q.entries) && len(q.entries) >= QueueCap/2 {
-		q.entries = slices.Grow(q.entries, QueueCap) // a full queue moves once in QueueCap lines
+	for q.n >= q.limit() {
+		q.drop()
 	}
-	q.entries = append(q.entries, queued{e, at})
-	q.clip()
+	if q.n == len(q.entries) {
+		q.grow()
+	}
+	slot := &q.entries[q.at(q.n)]
+	slot.LogEntry, slot.at = e, at
+	q.n++
+	if q.n >= protocol.MaxLogBatchEntries {
+		select {
+		case q.signal() <- struct{}{}:
+		default: // the shipper has not looked yet
+		}
+	}
+}
+
+// limit is how many entries there may be: the marker takes one place.
+func (q *Queue) limit() int {
+	if q.dropped > 0 || q.n == QueueCap {
+		return QueueCap - 1
+	}
+	return QueueCap
+}
+
+// drop removes the oldest entry for good.
+func (q *Queue) drop() {
+	q.pop()
+	q.dropped++
+}
+
+// pop removes and returns the oldest entry.
+func (q *Queue) pop() queued {
+	oldest := q.entries[q.first]
+	q.entries[q.first] = queued{}
+	q.first = q.at(1)
+	q.n--
+	return oldest
+}
+
+// at returns where the i-th oldest entry lies.
+func (q *Queue) at(i int) int {
+	if i += q.first; i >= len(q.entries) {
+		i -= len(q.entries)
+	}
+	return i
+}
+
+// grow makes room for more entries.
+func (q *Queue) grow() {
+	larger := make([]queued, min(max(64, 2*len(q.entries)), QueueCap))
+	for i := range q.n {
+		larger[i] = q.entries[q.at(i)]
+	}
+	q.entries, q.first = larger, 0
 }
 
 // Take removes and returns the oldest entries: at most protocol.MaxLogBatchEntries,
@@ -47,24 +117,28 @@ func (q *Queue) Push(at time.Time, e protocol.LogEntry) {
 func (q *Queue) Take() []protocol.LogEntry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	var batch []protocol.LogEntry
-	if q.taken = q.dropped; q.dropped > 0 {
+	q.taken = q.dropped
+	if q.n == 0 && q.dropped == 0 {
+		return nil
+	}
+	batch := make([]protocol.LogEntry, 0, min(q.n+1, protocol.MaxLogBatchEntries))
+	if q.dropped > 0 {
 		batch = append(batch, marker(q.dropped))
 		q.dropped = 0
 	}
 	size := 0
-	for len(q.entries) > 0 && len(batch) < protocol.MaxLogBatchEntries {
+	for q.n > 0 && len(batch) < protocol.MaxLogBatchEntries {
 		// Keys, quotes and escapes come on top of the texts.
 		const overhead = 96
-		e := q.entries[0].LogEntry
+		e := &q.entries[q.first]
 		if size += overhead + len(e.Message)*2 + len(e.Category) + len(e.JobID); size > protocol.MaxLogBatch && len(batch) > 0 {
 			break
 		}
-		if e.TS == "" {
-			e.TS = q.entries[0].at.UTC().Format(protocol.TimeFormat)
+		oldest := q.pop()
+		if oldest.TS == "" {
+			oldest.TS = oldest.at.UTC().Format(protocol.TimeFormat)
 		}
-		batch = append(batch, e)
-		q.entries = q.entries[1:]
+		batch = append(batch, oldest.LogEntry)
 	}
 	return batch
 }
@@ -78,23 +152,22 @@ func (q *Queue) Restore(batch []protocol.LogEntry) {
 		q.dropped += q.taken
 		q.taken, batch = 0, batch[1:]
 	}
-	back := make([]queued, len(batch), len(batch)+len(q.entries))
-	for i, e := range batch {
-		back[i].LogEntry = e
+	if over := q.n + len(batch) - QueueCap; q.dropped > 0 || over > 0 {
+		over = max(0, over+1)
+		gone := min(over, len(batch)) // the newer ones stay
+		batch = batch[gone:]
+		q.dropped += gone
 	}
-	q.entries = append(back, q.entries...)
-	q.clip()
-}
-
-// clip drops the oldest entries over the cap; the marker takes one place.
-func (q *Queue) clip() {
-	over := len(q.entries) - QueueCap
-	if q.dropped > 0 || over > 0 {
-		over++
+	for _, e := range slices.Backward(batch) {
+		if q.n == len(q.entries) {
+			q.grow()
+		}
+		q.first = q.at(len(q.entries) - 1)
+		q.entries[q.first] = queued{LogEntry: e}
+		q.n++
 	}
-	if over > 0 {
-		q.dropped += over
-		q.entries = q.entries[over:]
+	for q.n > q.limit() {
+		q.drop()
 	}
 }
 

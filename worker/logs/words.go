@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -51,41 +52,91 @@ func words(message string, attrs []attr, template string) string {
 			return "?"
 		})
 	}
-	size := len(line)
-	for _, a := range attrs {
-		size += len(a.key) + len(a.value) + 2
-	}
-	var b strings.Builder
-	b.Grow(size)
-	b.WriteString(line)
+	var b []byte
+	b = append(b, line...)
 	for _, a := range attrs {
 		// Category and job have fields of their own.
 		if a.key == categoryKey || a.key == jobKey || slices.Contains(used, a.key) {
 			continue
 		}
-		b.WriteByte(' ')
-		b.WriteString(a.key)
-		b.WriteByte('=')
-		b.WriteString(a.value)
+		b = append(append(append(append(b, ' '), a.key...), '='), a.value...)
 	}
-	return oneLine(b.String())
+	return oneLine(b)
 }
 
-// oneLine keeps a line one line, without control characters, and within bounds.
-func oneLine(text string) string {
-	const longest = 4096 // bytes; the rest is cut
-	if len(text) > longest {
-		text = strings.ToValidUTF8(text[:longest], "") + "…"
+// line is a line in the making: what stands for itself, and what has a field.
+type line struct {
+	text          []byte // " key=value" pairs
+	job, category string
+}
+
+// add appends an attribute, groups joined by dots, by the rules of flatten.
+func (l *line) add(prefix string, a slog.Attr) {
+	v := a.Value.Resolve()
+	if v.Kind() == slog.KindGroup {
+		if a.Key != "" {
+			prefix += a.Key + "."
+		}
+		for _, member := range v.Group() {
+			l.add(prefix, member)
+		}
+		return
 	}
-	if !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r >= 0x7f }) {
-		return text // nearly every line
+	switch {
+	case a.Key == "":
+		return
+	case prefix == "" && a.Key == jobKey:
+		if l.job == "" {
+			l.job = v.String()
+		}
+		return
+	case prefix == "" && a.Key == categoryKey:
+		if l.category == "" {
+			l.category = v.String()
+		}
+		return
+	}
+	l.text = append(append(append(append(l.text, ' '), prefix...), a.Key...), '=')
+	switch v.Kind() { // as v.String does, without a string in between
+	case slog.KindString:
+		l.text = append(l.text, v.String()...)
+	case slog.KindInt64:
+		l.text = strconv.AppendInt(l.text, v.Int64(), 10)
+	case slog.KindUint64:
+		l.text = strconv.AppendUint(l.text, v.Uint64(), 10)
+	case slog.KindBool:
+		l.text = strconv.AppendBool(l.text, v.Bool())
+	default:
+		l.text = append(l.text, v.String()...)
+	}
+}
+
+// oneLine makes text one line, without control characters, and within bounds.
+func oneLine(text []byte) string {
+	const longest = 4096 // bytes; the rest is cut
+	if len(text) <= longest && isPlain(text) {
+		return string(text) // nearly every line
+	}
+	line := string(text)
+	if len(line) > longest {
+		line = strings.ToValidUTF8(line[:longest], "") + "…"
 	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
 		}
 		return r
-	}, strings.ToValidUTF8(text, "�"))
+	}, strings.ToValidUTF8(line, "�"))
+}
+
+// isPlain says whether text is printable ASCII.
+func isPlain(text []byte) bool {
+	for _, c := range text {
+		if c < ' ' || c >= 0x7f {
+			return false
+		}
+	}
+	return true
 }
 
 // Attributes with a meaning of their own.

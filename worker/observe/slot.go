@@ -23,7 +23,10 @@ func (s *Slot[T]) Get() T {
 
 // Set replaces the value and tells every watcher. It never blocks.
 func (s *Slot[T]) Set(v T) {
-	s.Update(func(T) T { return v })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.val = v
+	s.tell()
 }
 
 // Update replaces the value by what change makes of it, as one step, and
@@ -32,6 +35,12 @@ func (s *Slot[T]) Update(change func(T) T) T {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.val = change(s.val)
+	s.tell()
+	return s.val
+}
+
+// tell hands the value to every watcher. Callers hold mu.
+func (s *Slot[T]) tell() {
 	for ch := range s.subs { // each has room for one, and all sends happen under mu
 		select {
 		case <-ch: // drop the stale value: the newest wins
@@ -39,7 +48,6 @@ func (s *Slot[T]) Update(change func(T) T) T {
 		}
 		ch <- s.val
 	}
-	return s.val
 }
 
 // Watch yields the current value, then each newer one, until ctx ends or the
