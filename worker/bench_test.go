@@ -4,6 +4,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -138,5 +139,60 @@ func messages(b *testing.B) func() []float64 {
 			took[i] = measure.Time(b, func() error { return echo(message) })
 		}
 		return []float64{measure.Quantile(took, 0.5), measure.Quantile(took, 0.99)}
+	}
+}
+
+// BenchmarkLogShipping logs 50,000 lines a second to a worker with a session, as
+// far as the computer allows, and counts what the studio did not get (reliability
+// guide §7.3, row 5). The bare side has nothing to lose.
+func BenchmarkLogShipping(b *testing.B) {
+	const (
+		rate = 50_000 // lines a second
+		tick = 2 * time.Millisecond
+		turn = 50_000 // lines
+	)
+	s := newStudio(b)
+	f := prepare(b, approved(s), answers, func(c *Config) { c.Heartbeat = time.Hour }).start(b)
+	c := s.Welcome(b)
+	arrived := make(chan string)
+	go func() { // ends with the session
+		defer close(arrived)
+		for frame := c.Next(b); frame != nil; frame = c.Next(b) {
+			if batch, ok := frame.(protocol.LogBatch); ok {
+				for _, e := range batch.Entries {
+					arrived <- e.Message
+				}
+			}
+		}
+	}()
+	turns := 0
+	measure.InTurns(b, func() []float64 {
+		turns++
+		last := "last of turn " + strconv.Itoa(turns)
+		go func() {
+			pace := time.NewTicker(tick)
+			defer pace.Stop()
+			for sent, start := 0, time.Now(); sent < turn; <-pace.C {
+				for due := int(time.Since(start).Seconds() * rate); sent < min(due, turn); sent++ {
+					f.cfg.Log.Info("a line of the flood", "n", sent, "elapsed_ms", 12)
+				}
+			}
+			f.cfg.Log.Info(last)
+		}()
+		got := 0
+		for text := range arrived {
+			if text == last {
+				break
+			}
+			if strings.HasPrefix(text, "a line of the flood") {
+				got++
+			}
+		}
+		return []float64{float64(turn-got) / turn}
+	}, func() []float64 { return []float64{0} },
+		measure.Line{Row: 5, What: "log lines lost at 50,000 a second", Unit: measure.Share, Most: 1e-9})
+	f.stop() // before the reader of the frames is without a test
+	for range arrived {
+		continue
 	}
 }

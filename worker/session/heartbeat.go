@@ -101,18 +101,23 @@ func (s *Session) acknowledged() {
 	s.cfg.Observers.Heartbeat.Set(now)
 }
 
-// pump ships the logs (§3.12): at once, then each second if there are any.
+// pump ships the logs (§3.12): at once, then each second if there are any, and as
+// soon as a whole batch waits; each time until there are none left.
 func (s *Session) pump(ctx context.Context) error {
 	ticker := time.NewTicker(logPeriod)
 	defer ticker.Stop()
 	for {
-		if _, err := s.ship(ctx); err != nil {
-			return err
+		for more := true; more; {
+			var err error
+			if more, err = s.ship(ctx); err != nil {
+				return err
+			}
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
+		case <-s.cfg.Logs.Ready():
 		}
 	}
 }

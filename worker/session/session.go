@@ -63,6 +63,8 @@ type Jobs interface {
 type LogSource interface {
 	Take() []protocol.LogEntry
 	Restore(batch []protocol.LogEntry)
+	// Ready gets a value when a whole batch waits.
+	Ready() <-chan struct{}
 }
 
 // Config is what every session of a worker shares.

@@ -84,15 +84,19 @@ func (f *fakeJobs) CurrentJobID() string {
 type fakeLogs struct {
 	mu      sync.Mutex
 	entries []protocol.LogEntry
+	ready   chan struct{}
 }
 
 func (f *fakeLogs) Take() []protocol.LogEntry {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	batch := f.entries
-	f.entries = nil
+	n := min(len(f.entries), protocol.MaxLogBatchEntries)
+	batch := f.entries[:n:n]
+	f.entries = f.entries[n:]
 	return batch
 }
+
+func (f *fakeLogs) Ready() <-chan struct{} { return f.ready }
 
 func (f *fakeLogs) Restore(batch []protocol.LogEntry) {
 	f.mu.Lock()
