@@ -1,11 +1,16 @@
 package studio
 
 import (
+	"encoding/json"
 	"log/slog"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
+	"github.com/gorilla/websocket"
+
+	"studioworker/scripts/measure"
 	"studioworker/studio/store"
 	"studioworker/worker/protocol"
 )
@@ -68,4 +73,60 @@ func BenchmarkEnqueueToOffer(b *testing.B) {
 func median(d []time.Duration) time.Duration {
 	slices.Sort(d)
 	return d[len(d)/2]
+}
+
+// BenchmarkLogIngestion sends log entries in batches of 200 to a studio over a
+// socket, until they are stored and, in turns with it, decodes the same text with
+// encoding/json alone (reliability guide §7.3, row 4).
+func BenchmarkLogIngestion(b *testing.B) {
+	const batches, size = 1000, 200 // of a turn: a million entries in five
+	f := newFarm(b, nil)
+	w := f.worker(b)
+	l := w.connect(b, "")
+	expect[protocol.HeartbeatAck](b, l)
+	var batch protocol.LogBatch
+	for i := range size {
+		batch.Entries = append(batch.Entries, protocol.LogEntry{
+			TS: "2026-03-02T08:15:30.120Z", Level: protocol.LevelInfo, Category: "ws",
+			Message: "studio call status=200 operation=complete elapsed_ms=" + strconv.Itoa(i) + " endpoint=https://studio.example/graphics/api", JobID: "job-31",
+		})
+	}
+	data, err := protocol.Encode(batch)
+	if err != nil {
+		b.Fatal(err)
+	}
+	measure.InTurns(b, func() []float64 {
+		return []float64{measure.Time(b, func() error {
+			for range batches {
+				if err := l.conn.WriteMessage(websocket.TextMessage, data); err != nil {
+					return err
+				}
+			}
+			l.beat(b, "") // frames are taken in their order
+			expect[protocol.HeartbeatAck](b, l)
+			return nil
+		}) / batches / size}
+	}, func() []float64 {
+		return []float64{measure.Time(b, func() error {
+			for range batches {
+				var plain struct {
+					Type    string `json:"type"`
+					Entries []struct {
+						TS       string `json:"ts"`
+						Level    string `json:"level"`
+						Category string `json:"category"`
+						Message  string `json:"message"`
+						JobID    string `json:"jobId"`
+					} `json:"entries"`
+				}
+				if err := json.Unmarshal(data, &plain); err != nil {
+					return err
+				}
+			}
+			return nil
+		}) / batches / size}
+	}, measure.Line{Row: 4, What: "log ingestion, sent to stored, an entry", Bare: "the speed of json.Unmarshal", Unit: measure.Seconds, LeastSpeed: 0.5})
+	if kept := f.studio.hub.workerLogs(w.id); len(kept) != maxLogEntries || kept[maxLogEntries-1] != batch.Entries[size-1] {
+		b.Errorf("%d entries are kept", len(kept))
+	}
 }

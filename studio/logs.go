@@ -28,6 +28,10 @@ func (r *logRing) add(e protocol.LogEntry) {
 
 // keepLogs stores the log entries that a worker shipped (§3.13.13).
 func (h *hub) keepLogs(worker string, entries []protocol.LogEntry) {
+	for i := range entries { // before the lock: a flood holds nobody up
+		e := &entries[i]
+		e.Message, e.Category, e.TS, e.JobID = clip(e.Message, maxLogText), clip(e.Category, maxName), clip(e.TS, maxName), clip(e.JobID, maxName)
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ring := h.logs[worker]
@@ -37,7 +41,6 @@ func (h *hub) keepLogs(worker string, entries []protocol.LogEntry) {
 	}
 	h.changes.touch(changedLogs)
 	for _, e := range entries {
-		e.Message, e.Category, e.TS, e.JobID = clip(e.Message, maxLogText), clip(e.Category, maxName), clip(e.TS, maxName), clip(e.JobID, maxName)
 		ring.add(e)
 	}
 }
