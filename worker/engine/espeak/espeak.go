@@ -101,9 +101,7 @@ func (e *Engine) Run(ctx context.Context, req engine.Request, progress func(engi
 	}
 	program := e.find()
 	if program == "" {
-		return engine.Result{}, &engine.Error{
-			Class: engine.ClassEngineMissing, Err: errors.New("espeak-ng is not installed on this worker"),
-		}
+		return engine.Result{}, notInstalled()
 	}
 	known, err := e.known(ctx, program)
 	if err != nil {
@@ -138,6 +136,10 @@ func (e *Engine) Run(ctx context.Context, req engine.Request, progress func(engi
 	}
 	progress(engine.Progress{Step: 1, Total: 1, Text: "done"})
 	return engine.Result{File: resultFile, Ext: "wav"}, nil
+}
+
+func notInstalled() error {
+	return &engine.Error{Class: engine.ClassEngineMissing, Err: errors.New("espeak-ng is not installed on this worker")}
 }
 
 // run runs the program with a home folder of its own, which goes with it: its

@@ -3,8 +3,12 @@ package espeak
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 
+	"studioworker/worker/engine"
 	"studioworker/worker/engine/process"
 )
 
@@ -99,3 +103,43 @@ func (v voices) choose(voice, language string) string {
 func isNumber(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789") == ""
 }
+
+// Phonemes says how a text is spoken in a voice, in the letters of the IPA: one
+// line for each clause. dir is a folder for the text; nothing stays in it. A
+// voice that the program does not know is bad input.
+func (e *Engine) Phonemes(ctx context.Context, voice, text, dir string) ([]string, error) {
+	path := e.find()
+	if path == "" {
+		return nil, notInstalled()
+	}
+	text = cleanText(text)
+	if text == "" {
+		return nil, nil
+	}
+	if voice == "" || strings.HasPrefix(voice, "-") || len(voice) > maxVoiceName {
+		return nil, engine.BadInput("the voice names no language that espeak-ng knows")
+	}
+	input := filepath.Join(dir, "phonemes.txt")
+	if err := os.WriteFile(input, []byte(text+"\n"), 0o600); err != nil {
+		return nil, fmt.Errorf("write text: %w", err)
+	}
+	var lines []string
+	out, err := e.run(ctx, process.Config{
+		Path: path, Args: []string{"-q", "--ipa", "-v", voice, "-f", input}, WallLimit: voicesLimit,
+		OnLine: func(s process.Stream, line string) {
+			if s == process.Stdout {
+				lines = append(lines, strings.TrimSpace(line))
+			}
+		},
+	})
+	if removeErr := os.Remove(input); err == nil && removeErr != nil {
+		return nil, fmt.Errorf("remove text: %w", removeErr)
+	}
+	if strings.Contains(out.Stderr, "voice does not exist") {
+		return nil, engine.BadInput("the voice names no language that espeak-ng knows")
+	}
+	return lines, engine.ChildError(err)
+}
+
+// Found tells whether the program is there.
+func (e *Engine) Found() bool { return e.find() != "" }

@@ -2,9 +2,9 @@
 // stays behind.
 //
 // The engines call Run. It blocks until the child and its whole process group
-// are gone. The child gets no input, only the environment it is given, and
-// bounded readers on its output. When the context ends, or a limit passes, the
-// group is asked to stop and is killed a second later. When the worker itself
-// dies, the child dies with it on Linux and on Windows; macOS has no such
-// means.
+// are gone. The child gets no input but a file that it is given, only the
+// environment it is given, and bounded readers on its output. When the context
+// ends, or a limit passes, the group is asked to stop and is killed a second
+// later. When the worker itself dies, the child dies with it on Linux and on
+// Windows; macOS has no such means.
 package process

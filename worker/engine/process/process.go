@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
@@ -34,6 +35,8 @@ type Config struct {
 	Resident bool
 	// OnStart, when set, is called once the child runs, with its process id.
 	OnStart func(pid int)
+	// Stdin is a file that the child reads; empty means nothing.
+	Stdin string
 	// StallLimit bounds the time without any output; 0 means no such limit.
 	StallLimit time.Duration
 }
@@ -115,6 +118,14 @@ func Run(ctx context.Context, cfg Config) (Output, error) {
 		cmd.Env = []string{} // nil would mean the worker's own
 	}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if cfg.Stdin != "" {
+		input, err := os.Open(cfg.Stdin)
+		if err != nil {
+			return Output{}, fmt.Errorf("open the input of %s: %w", name, err)
+		}
+		defer func() { _ = input.Close() }() // only read, and by the child
+		cmd.Stdin = input
+	}
 	cmd.WaitDelay = Grace
 	group := &group{}
 	cmd.SysProcAttr = group.attributes()

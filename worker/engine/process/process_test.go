@@ -139,6 +139,20 @@ func TestRunClosesStdin(t *testing.T) {
 	}
 }
 
+func TestRunReadsItsInput(t *testing.T) {
+	cfg := child(t, "stdin")
+	cfg.Stdin = filepath.Join(t.TempDir(), "input")
+	if _, err := process.Run(t.Context(), cfg); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("err = %v", err)
+	}
+	if err := os.WriteFile(cfg.Stdin, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := process.Run(t.Context(), cfg); err != nil || out.Stdout != "read 1 <nil>\n" {
+		t.Errorf("got %q, %v", out.Stdout, err)
+	}
+}
+
 func TestRunPassesOnlyItsEnvironment(t *testing.T) {
 	t.Setenv("PROCESS_TEST_SECRET", "hunter2")
 	cfg := child(t, "environment")

@@ -23,6 +23,9 @@ type Answer struct {
 	Err error
 }
 
+// OK tells whether the program ended well.
+func (a Answer) OK() bool { return a.Err == nil }
+
 // Text is all that the program said, standard output first.
 func (a Answer) Text() string { return a.Output.Stdout + a.Output.Stderr }
 

@@ -22,7 +22,6 @@ import (
 const (
 	startLimit = time.Minute
 	runLimit   = 10 * time.Minute
-	lifeLimit  = 30 * 24 * time.Hour // it ends sooner by itself
 )
 
 // errModel says that the library refused the model or its input.
@@ -92,7 +91,7 @@ func (h *Host) State(ctx context.Context) (program.State, error) {
 	if err != nil {
 		return state, err
 	}
-	if broken := answer.Err != nil; broken {
+	if !answer.OK() {
 		state.Problem, state.Fix = "the ONNX Runtime cannot be loaded: "+lastLine(answer), h.cfg.Fix
 		return state, nil
 	}
@@ -204,7 +203,7 @@ func (h *Host) launch(ctx context.Context, library string) (*child, error) {
 		listens := false
 		_, c.err = process.Run(life, process.Config{
 			Path: h.cfg.Path, Args: slices.Concat(h.cfg.Args, []string{serveWord, library, c.socket}), Dir: filepath.Dir(library),
-			Env: h.cfg.Places.Environment(library), WallLimit: lifeLimit,
+			Env: h.cfg.Places.Environment(library), Resident: true,
 			OnLine: func(s process.Stream, line string) {
 				if s == process.Stdout && line == readyWord && !listens {
 					listens = true
