@@ -3,9 +3,13 @@
 // The PNG files are drawn by assets/draw; the SVG files are written by hand.
 package assets
 
-import "embed"
+import (
+	"embed"
+	"strings"
+)
 
 //go:generate go run ./draw
+//go:generate go run ./licences
 
 // Icon is the program's icon, a PNG of 256 px.
 //
@@ -48,3 +52,30 @@ var (
 //
 //go:embed translations/*.json
 var Translations embed.FS
+
+//go:embed licences.txt
+var licences string
+
+// Licence is what a part of the program is given under.
+type Licence struct {
+	Name    string // of a module, or in words
+	Version string // empty = that of the program
+	Text    string
+}
+
+// Licences lists what is inside the program beside its own code.
+func Licences() []Licence {
+	var all []Licence
+	for piece := range strings.SplitSeq("\n"+licences, "\n=== ") {
+		head, text, ok := strings.Cut(piece, "\n")
+		if !ok || head == "" {
+			continue
+		}
+		l := Licence{Name: head, Text: strings.TrimSpace(text)}
+		if name, version, ok := strings.Cut(head, " v"); ok {
+			l.Name, l.Version = name, "v"+version
+		}
+		all = append(all, l)
+	}
+	return all
+}

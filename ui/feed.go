@@ -91,6 +91,8 @@ func (f *feed) due() (now parts, visible bool) {
 func (f *feed) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	follow(ctx, g, &f.obs.Settings, func() { f.mark(partValues) })
+	follow(ctx, g, &f.obs.Config, func() { f.mark(partValues) })
+	follow(ctx, g, &f.obs.Update, func() { f.mark(partValues) })
 	follow(ctx, g, &f.obs.Registration, func() { f.mark(partValues) })
 	follow(ctx, g, &f.obs.Session, func() { f.mark(partValues) })
 	follow(ctx, g, &f.obs.Heartbeat, func() { f.mark(partValues) })

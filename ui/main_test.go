@@ -325,6 +325,7 @@ func TestAskAgain(t *testing.T) {
 		joined(o)
 		o.Registration.Set(observe.Registration{State: observe.RegistrationRejected, Reason: "no"})
 	})
+	w.lookAround() // it was never let in: the first start stands there
 	w.tabs.SelectIndex(pageLogs)
 	c.err = errTest
 	test.Tap(w.header.button)

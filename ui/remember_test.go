@@ -7,22 +7,26 @@ import (
 	"strings"
 	"testing"
 
-	"fyne.io/fyne/v2"
+	"studioworker/ui/model"
 )
 
 func TestRememberAndRecall(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "window.json")
-	first := remembered{defaultWidth, defaultHeight, 0, false}
+	first := firstState()
 	if got, err := recall(path); err != nil || got != first {
 		t.Errorf("first start: %v, %v", got, err)
 	}
-	if err := remember(path, fyne.NewSize(1000, 700), pageLogs, true); err != nil {
+	odd := remembered{Width: 1000, Height: 700, Page: pageLogs, Preferences: Preferences{Language: "de", Theme: themeLight, Veil: true, NotifyFailed: true}}
+	if err := remember(path, odd); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := recall(path); err != nil || got != (remembered{1000, 700, pageLogs, true}) {
+	if got, err := recall(path); err != nil || got != odd {
 		t.Errorf("got %v, %v", got, err)
 	}
-	if got, err := recall(""); err != nil || got != first || remember("", fyne.NewSize(1, 1), 0, false) != nil {
+	if got, err := parseRemembered([]byte(`{"width":720,"height":480,"page":2}`)); err != nil || !got.NotifyDone || !got.NotifyFailed {
+		t.Errorf("the file of an older version: %+v, %v", got, err)
+	}
+	if got, err := recall(""); err != nil || got != first || remember("", odd) != nil {
 		t.Errorf("without a path: %v, %v", got, err)
 	}
 	if err := os.WriteFile(path, []byte("{"), 0o600); err != nil {
@@ -34,10 +38,10 @@ func TestRememberAndRecall(t *testing.T) {
 	if _, err := recall(filepath.Dir(path)); err == nil {
 		t.Error("a folder was read")
 	}
-	if err := remember(filepath.Dir(path), fyne.NewSize(1, 1), 0, false); err == nil {
+	if err := remember(filepath.Dir(path), odd); err == nil {
 		t.Error("a folder was replaced")
 	}
-	if err := remember(filepath.Join(path, "x"), fyne.NewSize(1, 1), 0, false); err == nil {
+	if err := remember(filepath.Join(path, "x"), odd); err == nil {
 		t.Error("a file served as a folder")
 	}
 }
@@ -50,13 +54,24 @@ func TestParseRememberedRefuses(t *testing.T) {
 		"too low":   `{"width":720,"height":479,"page":0}`,
 		"too wide":  `{"width":20000,"height":480,"page":0}`,
 		"too high":  `{"width":720,"height":20000,"page":0}`,
-		"no page":   `{"width":720,"height":480,"page":3}`,
+		"no page":   `{"width":720,"height":480,"page":5}`,
 		"page -1":   `{"width":720,"height":480,"page":-1}`,
+		"no theme":  `{"width":720,"height":480,"page":0,"theme":"pink"}`,
 		"too long":  `{"width":720,"height":480,"page":0}` + strings.Repeat(" ", maxRemembered),
 	} {
 		if r, err := parseRemembered([]byte(data)); !errors.Is(err, errRemembered) {
 			t.Errorf("%s: got %v, %v", name, r, err)
 		}
+	}
+}
+
+func TestPreferencesOfThePage(t *testing.T) {
+	p := Preferences{Language: "de", Theme: themeDark, ReduceMotion: true, Veil: true, NotifyDone: true, NotifyFailed: true}
+	if got := (Preferences{}).with(p.values()); got != p {
+		t.Errorf("got %+v, want %+v", got, p)
+	}
+	if got := p.with(map[string]string{model.KeyVeil: "false", "drain_secs": "3"}); got.Veil || got.Language != "de" {
+		t.Errorf("got %+v", got)
 	}
 }
 
@@ -68,7 +83,7 @@ func FuzzParseRemembered(f *testing.F) {
 			return
 		}
 		path := filepath.Join(t.TempDir(), "w")
-		if err := remember(path, fyne.NewSize(r.Width, r.Height), r.Page, r.Veil); err != nil {
+		if err := remember(path, r); err != nil {
 			t.Fatal(err)
 		}
 		if got, err := recall(path); err != nil || got != r {

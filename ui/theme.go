@@ -46,8 +46,18 @@ func colours(v fyne.ThemeVariant) palette {
 	}
 }
 
-// Theme is the window's look. It follows the desktop's dark or light.
-type Theme struct{ base fyne.Theme }
+// Theme is the window's look. It follows the desktop's dark or light, or keeps to
+// one of them. It belongs to the UI goroutine.
+type Theme struct {
+	base fyne.Theme
+	only string // themeDark or themeLight; empty = as the desktop
+}
+
+// What a person can choose beside the desktop's own.
+const (
+	themeDark  = "dark"
+	themeLight = "light"
+)
 
 // NewTheme returns the theme. Set it when the application has started: set
 // earlier, it stops following the desktop.
@@ -55,6 +65,12 @@ func NewTheme() *Theme { return &Theme{base: theme.DefaultTheme()} }
 
 // Color implements fyne.Theme.
 func (t *Theme) Color(name fyne.ThemeColorName, v fyne.ThemeVariant) color.Color {
+	switch t.only {
+	case themeDark:
+		v = theme.VariantDark
+	case themeLight:
+		v = theme.VariantLight
+	}
 	p := colours(v)
 	switch name {
 	case theme.ColorNameBackground:

@@ -24,6 +24,8 @@ const (
 	pageStatus = iota
 	pageJobs
 	pageLogs
+	pageSettings
+	pageAbout
 	pageCount
 )
 
@@ -45,20 +47,25 @@ type Window struct {
 	state   model.State // as onState was last told
 	paused  bool
 	theme   *Theme
+	prefs   Preferences
+	settled bool        // a studio has let this computer in before
+	around  bool        // the person looks around before one has
+	form    *model.Form // lives longer than the page: a change of language keeps it
 
 	// Built anew when the language changes.
 	words  *words.Printer
 	values *values
 
-	header  *header
-	tabs    *container.AppTabs
-	status  *statusPage
-	jobs    *jobsPage
-	logs    *logsPage
-	welcome *welcomePage
+	header   *header
+	tabs     *container.AppTabs
+	status   *statusPage
+	jobs     *jobsPage
+	logs     *logsPage
+	settings *settingsPage
+	about    *aboutPage
+	welcome  *welcomePage
 
 	visible bool
-	veil    bool // hide what the jobs are about
 	tray    bool // a tray icon is there to bring the window back
 	closing dialog.Dialog
 }
@@ -84,7 +91,7 @@ func New(a fyne.App, cfg Config, onState func(s model.State, paused bool, tr *wo
 		loader:  newLoader(),
 		onState: onState,
 		theme:   NewTheme(),
-		words:   systemWords(),
+		form:    model.NewForm(),
 	}
 	w.feed.refresh = func(ctx context.Context, p parts) { onUI(ctx, func() { w.refresh(p) }) }
 	w.feed.state = func(ctx context.Context, s model.State, paused bool) { onUI(ctx, func() { w.tell(s, paused) }) }
@@ -95,15 +102,47 @@ func New(a fyne.App, cfg Config, onState func(s model.State, paused bool, tr *wo
 	if err != nil {
 		w.log.Warn("window state is unusable, starting afresh", slog.Any("error", err))
 	}
-	w.veil = was.Veil
+	w.prefs, w.settled = was.Preferences, was.Settled
+	w.words, w.theme.only = wordsOf(w.prefs), w.prefs.Theme
 	w.build()
 	w.win.Resize(fyne.NewSize(was.Width, was.Height))
 	w.tabs.SelectIndex(was.Page)
 	return w, nil
 }
 
-// systemWords speaks the desktop's language.
-func systemWords() *words.Printer { return words.New(lang.SystemLocale().LanguageString()) }
+// wordsOf speaks the chosen language, or the desktop's.
+func wordsOf(p Preferences) *words.Printer {
+	if p.Language != "" {
+		return words.New(p.Language)
+	}
+	return words.New(lang.SystemLocale().LanguageString())
+}
+
+// Preferences are the window's own settings.
+func (w *Window) Preferences() Preferences { return w.prefs }
+
+// ApplyTheme gives the application the window's look. Not before the application
+// has started: it would stop following the desktop's dark and light.
+func (w *Window) ApplyTheme() { w.app.Settings().SetTheme(w.theme) }
+
+// prefer takes up the window's own settings, and keeps them.
+func (w *Window) prefer(p Preferences) {
+	was := w.prefs
+	if p == was {
+		return
+	}
+	w.prefs = p
+	w.Remember()
+	w.form.Store(nil, p.values())
+	w.settings.refresh()
+	w.jobs.veil.SetChecked(p.Veil)
+	if p.Theme != was.Theme {
+		w.theme.only = p.Theme
+		w.ApplyTheme()
+	}
+	w.speak(wordsOf(p))
+	w.refresh(partValues | partJobs) // what is veiled or moves less
+}
 
 // Words gives the words in use. They change with the language; then onState is
 // told anew.
@@ -140,22 +179,36 @@ func (w *Window) build() {
 		copy:         w.copyText,
 	})
 	w.jobs = newJobsPage(tr, w.values, th, w.loader, w.actions, w.ctl, w.win, w.copyText)
-	w.jobs.veil.Checked = w.veil
+	w.jobs.veil.Checked = w.prefs.Veil
 	w.jobs.onVeil = func() {
-		w.veil = w.jobs.veil.Checked
-		w.refresh(partValues)
+		p := w.prefs
+		p.Veil = w.jobs.veil.Checked
+		w.prefer(p)
 	}
 	w.logs = newLogsPage(tr, th, w.obs.Logs, w.copyText)
-	w.welcome = newWelcomePage(tr, th, w.actions, w.ctl)
+	w.settings = newSettingsPage(tr, th, w.form, settingsActions{
+		ctl: w.ctl, run: w.actions, prefs: w.Preferences, prefer: w.prefer, folder: w.chooseFolder,
+		page:  func() *settingsPage { return w.settings },
+		reset: func(done func(error)) { w.actions.start(w.ctl.ResetRegistration, done) },
+	})
+	w.about = newAboutPage(tr, th, w.actions, w.ctl, w.copyText)
+	w.welcome = newWelcomePage(tr, th, welcomeActions{ctl: w.ctl, run: w.actions, copyText: w.copyText, around: w.lookAround})
 	w.tabs = container.NewAppTabs(
 		container.NewTabItem(tr.T("Status"), w.status.root),
 		container.NewTabItem(tr.T("Jobs"), w.jobs.root),
-		container.NewTabItem(tr.T("Logs"), w.logs.root))
+		container.NewTabItem(tr.T("Logs"), w.logs.root),
+		container.NewTabItem(tr.T("Settings"), w.settings.root),
+		container.NewTabItem(tr.T("About"), w.about.root))
 	frame := container.NewBorder(w.header.root, newStatusBar(w.values, th), nil, nil,
 		container.New(sized{w: minWidth, h: minHeight - headerHeight - barHeight - menuHeight - 2*borderGap}, w.tabs, w.welcome.root))
 	w.win.SetContent(frame)
 	w.win.SetMainMenu(w.menu())
-	w.tabs.OnSelected = func(*container.TabItem) { w.look() }
+	w.tabs.OnSelected = func(*container.TabItem) {
+		if page := w.tabs.SelectedIndex(); page == pageSettings || page == pageAbout {
+			w.refresh(partValues) // nothing may change for a while
+		}
+		w.look()
+	}
 	w.refresh(partValues | partJobs | partLogs) // the first frame is already true
 }
 
@@ -190,6 +243,8 @@ func (w *Window) menu() *fyne.MainMenu {
 			item(tr.T("Status"), fyne.Key1, func() { w.tabs.SelectIndex(pageStatus) }),
 			item(tr.T("Jobs"), fyne.Key2, func() { w.tabs.SelectIndex(pageJobs) }),
 			item(tr.T("Logs"), fyne.Key3, func() { w.tabs.SelectIndex(pageLogs) }),
+			item(tr.T("Settings"), fyne.Key4, func() { w.tabs.SelectIndex(pageSettings) }),
+			item(tr.T("About"), fyne.Key5, func() { w.tabs.SelectIndex(pageAbout) }),
 			fyne.NewMenuItemSeparator(),
 			item(tr.T("Find in logs"), fyne.KeyF, w.find)))
 }
@@ -235,7 +290,11 @@ func (w *Window) Hide() {
 
 // Remember saves size and page for the next start.
 func (w *Window) Remember() {
-	if err := remember(w.path, w.win.Canvas().Size(), w.tabs.SelectedIndex(), w.veil); err != nil {
+	size := w.win.Canvas().Size()
+	err := remember(w.path, remembered{
+		Width: max(size.Width, minWidth), Height: max(size.Height, minHeight), Page: w.tabs.SelectedIndex(), Settled: w.settled, Preferences: w.prefs,
+	})
+	if err != nil {
 		w.log.Warn("window state was not saved", slog.Any("error", err))
 	}
 }
@@ -280,13 +339,18 @@ func (w *Window) refresh(p parts) {
 	now := time.Now()
 	if p&(partValues|partClock) != 0 {
 		s := model.Take(w.obs)
-		st, running := model.NewStatus(w.words, s, now), model.NewRunning(w.words, s, w.veil, now)
+		st, running := model.NewStatus(w.words, s, now), model.NewRunning(w.words, s, w.prefs.Veil, now)
 		w.values.set(st, running)
 		w.header.show(st.Header)
 		w.status.show(st, s.Paused())
 		w.jobs.showValues(s, running, now)
-		show(w.tabs, s.Settings.StudioURL != "")
-		show(w.welcome.root, s.Settings.StudioURL == "")
+		switch w.tabs.SelectedIndex() { // the others cost nothing until one looks at them
+		case pageSettings:
+			w.settings.show(w.obs.Config.Get(), s.GPUs, s.Settings.PrivateStudio)
+		case pageAbout:
+			w.about.show(model.NewAbout(w.words, s, w.obs.Update.Get(), now))
+		}
+		w.greet(model.NewWelcome(w.words, s, now))
 	}
 	switch {
 	case p&partJobs != 0:
@@ -308,6 +372,10 @@ func (w *Window) act(a model.Action, button *widget.Button) {
 	case model.ActionResume:
 		w.ctl.Resume()
 	case model.ActionAskAgain:
+		if w.welcome.root.Visible() {
+			w.welcome.again.OnTapped()
+			return
+		}
 		w.tabs.SelectIndex(pageStatus) // there stands what comes of it
 		w.status.askAgain.OnTapped()
 	case model.ActionNone:
@@ -315,6 +383,38 @@ func (w *Window) act(a model.Action, button *widget.Button) {
 }
 
 func (w *Window) copyText(s string) { w.app.Clipboard().SetContent(s) }
+
+// greet shows the first start in place of the pages, until the studio has let this
+// computer in or the person wants to see them.
+func (w *Window) greet(m model.Welcome) {
+	if m.Stage == model.StageDone && w.obs.Registration.Get().State == observe.RegistrationApproved && !w.settled {
+		w.settled = true
+		w.Remember()
+	}
+	first := m.Stage == model.StageChoose || m.Stage != model.StageDone && !w.settled && !w.around
+	if first {
+		w.welcome.show(m)
+	}
+	show(w.tabs, !first)
+	show(w.welcome.root, first)
+}
+
+// lookAround shows the pages although the studio has not decided.
+func (w *Window) lookAround() {
+	w.around = true
+	w.refresh(partValues)
+}
+
+// chooseFolder lets the person point at a folder.
+func (w *Window) chooseFolder(chosen func(path string)) {
+	d := dialog.NewFolderOpen(func(folder fyne.ListableURI, err error) {
+		if err == nil && folder != nil { // an error was shown by the dialog; nil is Cancel
+			chosen(folder.Path())
+		}
+	}, w.win)
+	d.Resize(w.win.Canvas().Size().SubtractWidthHeight(2*margin, 2*margin))
+	d.Show()
+}
 
 // newJob puts the cursor into the form, if there is one.
 func (w *Window) newJob() {

@@ -1,0 +1,144 @@
+package ui
+
+import (
+	"errors"
+	"strings"
+
+	"fyne.io/fyne/v2"
+	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/theme"
+	"fyne.io/fyne/v2/widget"
+
+	"studioworker/assets"
+	"studioworker/ui/model"
+	"studioworker/ui/words"
+)
+
+// aboutPage says what this program is, what is in it, and whether there is a
+// newer one.
+type aboutPage struct {
+	root fyne.CanvasObject
+
+	version, commit, config, studio *widget.Label
+	update, checked, notes          *widget.Label
+	bar                             *meter
+	check, restart                  *widget.Button
+	trouble                         *widget.Label
+	licences                        *widget.List
+	licence                         *widget.Label // text of the selected one
+	busy                            bool          // a look was asked for here and is not over
+}
+
+func newAboutPage(tr *words.Printer, th *Theme, a actions, c Controls, copyText func(string)) *aboutPage {
+	value := func() *widget.Label {
+		l := widget.NewLabel("")
+		l.Truncation = fyne.TextTruncateEllipsis
+		return l
+	}
+	p := &aboutPage{
+		version: value(), commit: value(), config: value(), studio: value(),
+		update: widget.NewLabel(""), checked: muted(widget.NewLabel("")), notes: widget.NewLabel(""),
+		bar:     newMeter(),
+		check:   widget.NewButton(tr.T("Check now"), nil),
+		restart: widget.NewButton(tr.T("Restart with the new version"), nil),
+		trouble: newErrorLabel(),
+	}
+	p.update.Wrapping, p.notes.Wrapping = fyne.TextWrapWord, fyne.TextWrapWord
+	p.restart.Importance = widget.HighImportance
+	ask := func(do action) {
+		p.busy = true
+		p.check.Disable()
+		write(p.trouble, "")
+		a.start(do.do, func(err error) {
+			p.busy = false
+			p.check.Enable()
+			switch {
+			case errors.Is(err, errors.ErrUnsupported):
+				write(p.trouble, tr.T("This copy does not update itself"))
+			case err != nil:
+				write(p.trouble, err.Error())
+			}
+		})
+	}
+	p.check.OnTapped = func() { ask(action{do: c.CheckUpdate}) }
+	p.restart.OnTapped = func() { ask(action{do: c.RestartForUpdate}) }
+	p.bar.Hide()
+	p.restart.Hide()
+
+	copyButton := func(l *widget.Label) fyne.CanvasObject {
+		b := widget.NewButtonWithIcon(tr.T("Copy"), theme.ContentCopyIcon(), func() { copyText(l.Text) })
+		b.Importance = widget.LowImportance
+		return b
+	}
+	program := card(AppName, stack(0,
+		fact(tr.T("Version"), p.version, nil),
+		fact(tr.T("Commit"), dropped(p.commit), copyButton(p.commit)),
+		fact(tr.T("Config"), dropped(p.config), copyButton(p.config)),
+		fact(tr.T("Studio"), p.studio, nil)))
+	updates := card(tr.T("Updates"), stack(4, p.update, pad(0, 0, labelInset, labelInset, p.bar), p.notes, p.checked,
+		pad(4, 0, labelInset, 0, row(8, normal(p.check, th), normal(p.restart, th))), p.trouble))
+	page := stack(margin, container.New(shares{margin, []float32{1, 1}}, program, updates), card(tr.T("Licences of what is inside"), p.newLicences(tr)))
+	p.root = container.NewVScroll(container.NewThemeOverride(pad(margin, margin, margin, margin, page), dense{th}))
+	return p
+}
+
+// newLicences is a list of what is inside beside the text of the selected one.
+func (p *aboutPage) newLicences(tr *words.Printer) fyne.CanvasObject {
+	parts := assets.Licences()
+	text := mono(widget.NewLabel(tr.T("What you select shows here.")))
+	text.Wrapping = fyne.TextWrapWord
+	text.Selectable = true
+	body := container.NewVScroll(text)
+	list := widget.NewList(
+		func() int { return len(parts) },
+		func() fyne.CanvasObject {
+			name := widget.NewLabel("")
+			name.Truncation = fyne.TextTruncateEllipsis
+			return container.NewBorder(nil, nil, nil, small(widget.NewLabel("")), name)
+		},
+		func(i widget.ListItemID, o fyne.CanvasObject) {
+			c, ok := o.(*fyne.Container)
+			if !ok || i >= len(parts) {
+				return
+			}
+			for _, part := range c.Objects {
+				l, ok := part.(*widget.Label)
+				if !ok {
+					continue
+				}
+				if l.Importance == widget.LowImportance {
+					write(l, parts[i].Version)
+				} else {
+					write(l, parts[i].Name)
+				}
+			}
+		})
+	list.HideSeparators = true
+	list.OnSelected = func(i widget.ListItemID) {
+		if i < len(parts) {
+			text.SetText(strings.TrimSpace(parts[i].Text))
+			body.ScrollToTop()
+		}
+	}
+	p.licences, p.licence = list, text
+	const height = 260
+	return container.New(sized{h: height}, container.New(shares{8, []float32{2, 3}}, list, body))
+}
+
+// show draws the page.
+func (p *aboutPage) show(m model.About) {
+	write(p.version, m.Version)
+	write(p.commit, m.Commit)
+	write(p.config, m.Config)
+	write(p.studio, m.Studio)
+	paint(p.update, m.UpdateTone)
+	write(p.update, m.Update)
+	write(p.checked, m.Checked)
+	write(p.notes, m.Notes)
+	show(p.notes, m.Notes != "")
+	show(p.checked, m.Checked != "")
+	show(p.bar, m.Measured)
+	p.bar.set(m.Fraction)
+	enable(p.check, m.CanCheck && !p.busy)
+	show(p.restart, m.CanRestart)
+}
