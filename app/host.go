@@ -18,6 +18,7 @@ import (
 	"studioworker/gpu"
 	"studioworker/worker"
 	"studioworker/worker/config"
+	"studioworker/worker/health"
 	"studioworker/worker/history"
 	"studioworker/worker/identity"
 	"studioworker/worker/logs"
@@ -35,6 +36,7 @@ type host struct {
 	worker    *worker.Worker
 	history   *history.History // nil when its folder cannot be used
 	instance  *instance
+	health    *health.Server // nil = not served
 	window    bool
 	show      chan struct{} // a second launch asks for the window
 	quit      chan struct{} // closed by Quit
@@ -126,7 +128,16 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 		Store: store, Observers: h.observers, Logs: queue, Log: h.log, Router: router, GPUs: cards.List,
 		Version: Version, Commit: commit(), Private: h.private != nil, OutboxFS: hc.outboxFS, MachineID: identity.MachineID,
 	})
-	return h, err
+	if err != nil {
+		return nil, err
+	}
+	if listen := store.Get().HealthListen; listen != "" {
+		h.health, err = health.New(ctx, health.Config{Listen: listen, Version: Version, Observers: h.observers, Log: h.log})
+		if err != nil { // jobs can be run without, and whoever asks notices
+			h.log.Error("health and metrics are not served", "error", err)
+		}
+	}
+	return h, nil
 }
 
 // run runs the worker, its studio if it has one, and the instance socket, until
@@ -167,6 +178,9 @@ func (h *host) run(ctx context.Context) error {
 		return h.worker.Run(inner)
 	})
 	g.Go(func() error { return h.instance.serve(inner, h.answer) })
+	if h.health != nil {
+		g.Go(func() error { return h.health.Run(inner) })
+	}
 	finished := make(chan struct{})
 	var watcher errgroup.Group
 	watcher.Go(func() error { h.tellManager(inner, finished); return nil })

@@ -4,8 +4,11 @@ package app
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -186,4 +189,38 @@ func TestServiceNeedsAStudio(t *testing.T) {
 	if code := p.cmd.ProcessState.ExitCode(); code != exitUsage || !strings.Contains(p.err.String(), "register --api-base-url") {
 		t.Errorf("exit %d: %s", code, p.err)
 	}
+}
+
+// A rig's monitoring reads the worker on a port of its own computer.
+func TestHealthAndMetricsAreServed(t *testing.T) {
+	h := newHome(t)
+	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	h.write(t, "http://127.0.0.1:1", fmt.Sprintf("health_listen = %q\n", address))
+	p := h.start(t, "run")
+	p.await(t, 1, "health and metrics are served")
+	for path, want := range map[string]string{"/healthz": `"ok":true`, "/metrics": "studio_worker_connected 0"} {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+address+path, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(answer.Body)
+		if err := errors.Join(err, answer.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if answer.StatusCode != http.StatusOK || !strings.Contains(string(body), want) {
+			t.Errorf("%s: %d %s", path, answer.StatusCode, body)
+		}
+	}
+	p.stop(t)
 }

@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,8 +60,11 @@ type Config struct {
 
 	CAFile string `toml:"ca_file,omitempty"` // ours: PEM certificates trusted beside the system's; read at the start
 
+	HealthListen string `toml:"health_listen,omitempty"` // ours: where health and metrics are served, on this computer only; empty = nowhere
+
 	// Ours: what engines get.
-	ModelsQuotaGB   float64  `toml:"models_quota_gb,omitempty"`   // GiB of fetched model files; 0 = no bound
+	ModelsQuotaGB float64 `toml:"models_quota_gb,omitempty"` // GiB of fetched model files; 0 = no bound
+
 	AllowInputHosts []string `toml:"allow_input_hosts,omitempty"` // host or host:port that inputs may come from, private ones too
 
 	LocalAPIToken         Secret `toml:"local_api_token,omitempty"`
@@ -160,7 +165,33 @@ func (c Config) Validate() error {
 	if !(c.ModelsQuotaGB >= 0 && c.ModelsQuotaGB <= MaxQuotaGB) { // also not a number
 		return fmt.Errorf("models_quota_gb: must be between 0 and %v", MaxQuotaGB)
 	}
+	if c.HealthListen != "" {
+		if err := CheckListen(c.HealthListen); err != nil {
+			return fmt.Errorf("health_listen: %w", err)
+		}
+	}
 	return checkHosts(c.AllowInputHosts)
+}
+
+// CheckListen refuses an address to listen on that others on the network could reach.
+func CheckListen(address string) error {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return fmt.Errorf("%q is not HOST:PORT", address)
+	}
+	if !Loopback(host) {
+		return fmt.Errorf("%q is not this computer only; use 127.0.0.1:%s", host, port)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q is no port", port)
+	}
+	return nil
+}
+
+// Loopback says whether a host's name or address can only be this computer's.
+func Loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // maxHosts bounds the list of allowed hosts.

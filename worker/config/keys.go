@@ -85,6 +85,10 @@ func Descriptors() []Descriptor {
 			Meaning: "PEM certificates that are trusted beside the system's; a whole path; read at the start", Editable: true, Restart: true,
 		},
 		{
+			Key: "health_listen", Kind: KindText, Default: none,
+			Meaning: "`HOST:PORT` of this computer where `run` serves /healthz and /metrics, like `127.0.0.1:9791`", Editable: true, Restart: true,
+		},
+		{
 			Key: "models_quota_gb", Kind: KindNumber, Unit: "GiB", Max: MaxQuotaGB, Default: "0",
 			Meaning: "most GiB of model files that are fetched and kept; the longest unused go first; 0 is no bound", Editable: true,
 		},

@@ -237,8 +237,11 @@ func (d *doctor) ports(ctx context.Context) {
 	var wanted []string
 	for _, port := range []*uint16{c.LocalAPIPort, c.StreamPort} {
 		if port != nil && *port != 0 {
-			wanted = append(wanted, strconv.Itoa(int(*port)))
+			wanted = append(wanted, net.JoinHostPort("127.0.0.1", strconv.Itoa(int(*port))))
 		}
+	}
+	if c.HealthListen != "" {
+		wanted = append(wanted, c.HealthListen)
 	}
 	switch {
 	case len(wanted) == 0:
@@ -248,13 +251,13 @@ func (d *doctor) ports(ctx context.Context) {
 		d.skipped(CheckPorts, "the running worker holds them")
 		return
 	}
-	for _, port := range wanted {
-		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", port))
+	for _, address := range wanted {
+		listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
 		if err == nil {
 			err = listener.Close()
 		}
 		if err != nil {
-			d.problem(CheckPorts, fmt.Errorf("port %s: %w", port, err), "stop the program that holds it, or set another port in the config")
+			d.problem(CheckPorts, fmt.Errorf("%s: %w", address, err), "stop the program that holds it, or set another port in the config")
 			return
 		}
 	}
