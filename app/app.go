@@ -97,7 +97,7 @@ text, speech and video jobs. Without a command it opens the window.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.PersistentFlags().StringVar(&c.configPath, "config", "", "config file (default: config.toml in the user's config folder)")
 	root.AddCommand(
-		c.uiCommand(), c.runCommand(), c.demoCommand(), c.studioCommand(), c.submitCommand(), c.keysCommand(),
+		c.uiCommand(), c.runCommand(), c.demoCommand(), c.studioCommand(), c.submitCommand(), c.keysCommand(), c.registryCommand(),
 		c.statusCommand(), c.logsCommand(), c.configCommand(), c.thresholdCommand(), c.registerCommand(),
 		c.pauseCommand(), c.serviceCommand(), c.setupCommand(), c.modelsCommand(), c.doctorCommand(),
 		c.toInstance("resume", "Take jobs again"),

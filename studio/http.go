@@ -68,6 +68,11 @@ func (s *Studio) routes() http.Handler {
 	operator("POST /api/v1/registrations/{id}/approve", s.approve)
 	operator("POST /api/v1/registrations/{id}/reject", s.reject)
 	member("GET /api/v1/models", s.listModels)
+	operator("GET /api/v1/models/{id...}", s.getModel)
+	operator("PUT /api/v1/models/{id...}", s.putModel)
+	operator("DELETE /api/v1/models/{id...}", s.deleteModel)
+	operator("GET /api/v1/registry", s.exportModels)
+	operator("PUT /api/v1/registry", s.importModels)
 	operator("GET /api/v1/backup/{what}", s.backup)
 	s.openAIRoutes(mux)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { routeError(w, r, mux) })
@@ -77,7 +82,7 @@ func (s *Studio) routes() http.Handler {
 
 // routeError answers a request that no route takes, in JSON like all others.
 func routeError(w http.ResponseWriter, r *http.Request, mux *http.ServeMux) {
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
 		if _, pattern := mux.Handler(other); pattern != "/" {

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -59,16 +60,17 @@ const (
 
 // Studio is a studio that holds its folder and its address.
 type Studio struct {
-	cfg      Config
-	store    *store.Store
-	listener net.Listener
-	token    string
-	people   *registry
-	keys     keys
-	hub      *hub
-	done     chan struct{} // closed when Run begins to end; event streams watch it
-	streams  chan struct{} // a seat for each event stream
-	upgrader *websocket.Upgrader
+	cfg       Config
+	store     *store.Store
+	listener  net.Listener
+	token     string
+	people    *registry
+	keys      keys
+	modelling sync.Mutex // held over a change of the model registry
+	hub       *hub
+	done      chan struct{} // closed when Run begins to end; event streams watch it
+	streams   chan struct{} // a seat for each event stream
+	upgrader  *websocket.Upgrader
 
 	guard        *guard
 	certificate  *certificate // nil = plain HTTP

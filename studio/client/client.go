@@ -99,6 +99,52 @@ func (c *Client) Models(ctx context.Context) ([]Model, error) {
 	})
 }
 
+// PutModel writes a model, a new one or in place of the old. This and the next
+// four are for the operator.
+func (c *Client) PutModel(ctx context.Context, m ModelRecord) (ModelRecord, error) {
+	body, err := json.Marshal(m)
+	if err != nil {
+		return ModelRecord{}, fmt.Errorf("encode the model: %w", err)
+	}
+	var out ModelRecord
+	err = c.json(ctx, http.MethodPut, body, &out, "models/"+url.PathEscape(m.ID))
+	return out, err
+}
+
+// Model describes a model whole.
+func (c *Client) Model(ctx context.Context, id string) (ModelRecord, error) {
+	var out ModelRecord
+	err := c.json(ctx, http.MethodGet, nil, &out, "models/"+url.PathEscape(id))
+	return out, err
+}
+
+// DeleteModel removes a model. Jobs that were queued with it keep it.
+func (c *Client) DeleteModel(ctx context.Context, id string) error {
+	resp, err := c.do(ctx, http.MethodDelete, nil, "models/"+url.PathEscape(id))
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
+// Export returns the whole model registry.
+func (c *Client) Export(ctx context.Context) (Registry, error) {
+	var out Registry
+	err := c.json(ctx, http.MethodGet, nil, &out, "registry")
+	return out, err
+}
+
+// Import writes all models of a registry over what is there. Others stay.
+func (c *Client) Import(ctx context.Context, r Registry) (Imported, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return Imported{}, fmt.Errorf("encode the registry: %w", err)
+	}
+	var out Imported
+	err = c.json(ctx, http.MethodPut, body, &out, "registry")
+	return out, err
+}
+
 // Keys lists the API keys, the oldest first. This and the next two are for the
 // operator.
 func (c *Client) Keys(ctx context.Context) ([]Key, error) {

@@ -12,8 +12,10 @@ import (
 const (
 	MaxJob   = 1 << 20  // of a submitted job
 	MaxInput = 64 << 20 // of an input of jobs
-	maxReply = 16 << 20
-	maxEvent = 8 << 20 // of one server-sent event; JSON spells a character of a text with up to six
+	// MaxRegistry is the size of an imported model registry.
+	MaxRegistry = 16 << 20
+	maxReply    = 16 << 20
+	maxEvent    = 8 << 20 // of one server-sent event; JSON spells a character of a text with up to six
 )
 
 // Priorities of jobs. The queue takes the highest first; 0 is the usual one.
@@ -186,6 +188,29 @@ type Model struct {
 type ModelList struct {
 	Models []Model `json:"models"`
 	Next   string  `json:"next,omitempty"` // cursor of the next page; empty: there is none
+}
+
+// ModelRecord is a model with all that jobs need of it.
+type ModelRecord struct {
+	ID             string               `json:"id"`
+	Aliases        []string             `json:"aliases,omitempty"` // other names under /v1
+	Kinds          []protocol.TaskKind  `json:"kinds"`
+	Default        bool                 `json:"default,omitempty"` // for calls under /v1 that name no model
+	VRAMGBEstimate float64              `json:"vramGbEstimate"`    // GiB
+	ModelSource    protocol.ModelSource `json:"modelSource"`
+	CreatedAt      time.Time            `json:"createdAt,omitzero"` // the studio's; ignored when it is sent
+}
+
+// Registry is all models, as they are exported and imported.
+type Registry struct {
+	Version int           `json:"version"` // of this form: 1
+	Models  []ModelRecord `json:"models"`
+}
+
+// Imported says what an import did.
+type Imported struct {
+	Created  int `json:"created"`
+	Replaced int `json:"replaced"`
 }
 
 // Error is an answer of the studio that is not a success.
