@@ -12,8 +12,12 @@ import (
 	"studioworker/worker/observe"
 )
 
-// refreshEvery is the shortest time between two refreshes: ten a second.
-const refreshEvery = 100 * time.Millisecond
+// The shortest time between two refreshes: ten a second, and of the log, whose
+// text is costly to draw and read by nobody that fast, four.
+const (
+	refreshEvery = 100 * time.Millisecond
+	logsEvery    = 250 * time.Millisecond
+)
 
 // parts is a set of what has changed, or of what someone looks at.
 type parts uint8
@@ -79,12 +83,20 @@ func (f *feed) poke() {
 
 // due takes what is both changed and looked at. A refresh of anything renews
 // the relative times as well.
-func (f *feed) due() (now parts, visible bool) {
+// Parts of hold wait.
+func (f *feed) due(hold parts) (now parts, visible bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	now = f.dirty & f.wanted
+	now = f.dirty & f.wanted &^ hold
 	f.dirty &^= now
 	return now, f.wanted != 0
+}
+
+// waits says whether a part is both changed and looked at.
+func (f *feed) waits(p parts) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.dirty&f.wanted&p != 0
 }
 
 // Run follows the slots until ctx ends.
@@ -124,6 +136,9 @@ func (f *feed) pump(ctx context.Context) {
 	ticking := false
 	gap := time.NewTimer(0) // runs while the last refresh is too young
 	defer gap.Stop()
+	logs := time.NewTimer(0) // runs while the log was drawn a moment ago
+	defer logs.Stop()
+	hold := partLogs
 
 	var told model.State
 	var toldPaused bool
@@ -134,6 +149,10 @@ func (f *feed) pump(ctx context.Context) {
 		case <-f.wake:
 		case <-second.C:
 			f.mark(partClock)
+		case <-logs.C:
+			if hold = 0; !f.waits(partLogs) {
+				continue
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -147,13 +166,17 @@ func (f *feed) pump(ctx context.Context) {
 			told, toldPaused = head.State, s.Paused()
 			f.state(ctx, told, toldPaused)
 		}
-		due, visible := f.due()
+		due, visible := f.due(hold)
 		if visible != ticking { // nothing ticks while nobody looks
 			if ticking = visible; visible {
 				second.Reset(time.Second)
 			} else {
 				second.Stop()
 			}
+		}
+		if due&partLogs != 0 {
+			hold = partLogs
+			logs.Reset(logsEvery)
 		}
 		if due != 0 {
 			f.refresh(ctx, due)

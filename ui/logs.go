@@ -1,14 +1,19 @@
 package ui
 
 import (
+	"context"
+	"fmt"
 	"log/slog"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/canvas"
 	"fyne.io/fyne/v2/container"
+	"fyne.io/fyne/v2/driver/desktop"
 	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 
@@ -17,79 +22,75 @@ import (
 	"studioworker/worker/observe"
 )
 
-// logsPage shows the worker's last lines. It is drawn from the ring when the
-// feed says so, and at no other time.
+// logsPage shows the worker's lines: those of this run as they come, and before
+// them what the files have. It is drawn when the feed says so, and at no other time.
 type logsPage struct {
 	root fyne.CanvasObject
 	tr   *words.Printer
+	act  actions
+	ctl  Controls
 
-	level    *widget.Select
-	search   *entry
-	follow   *widget.Check
-	news     *widget.Button // "12 new lines", while not following
-	copyAll  *widget.Button
-	list     *widget.List
-	empty    *widget.Label
-	line     *widget.Label // the selected line in full
-	copyLine *widget.Button
-	onlyJob  *widget.Button
+	level   *widget.Select
+	search  *entry
+	follow  *widget.Check
+	news    *widget.Button // "12 new lines", while not following
+	copyIt  *widget.Button
+	saveIt  *widget.Button
+	list    *logList
+	empty   *widget.Label
+	line    *widget.Label // the selected line in full, or what is selected
+	onlyJob *widget.Button
+	note    *widget.Label // at the top of the list: what the files say
 
-	ring     *observe.Ring[observe.LogEntry]
-	min      slog.Level
-	rows     []model.LogRow
-	selected uint64  // number of the selected line, 0 for none
-	newest   uint64  // number of the newest line drawn
-	read     uint64  // number of the newest line when following ended
-	bottom   float32 // where the list stood after it was last moved to its end
+	ring   *observe.Ring[observe.LogEntry]
+	min    slog.Level
+	lines  model.LogLines
+	anchor int64 // where the selection began
+	end    int64 // where it ends; it is none unless chosen
+	chosen bool
+	looked bool    // somebody looks at the page: else the files are left alone
+	asking bool    // the files
+	failed bool    // they could not be read: asked again after a change of the filter
+	read   int64   // number of the newest line when following ended
+	bottom float32 // where the list stood after it was last moved to its end
 }
 
-func newLogsPage(tr *words.Printer, th *Theme, ring *observe.Ring[observe.LogEntry], copyText func(string)) *logsPage {
+func newLogsPage(tr *words.Printer, th *Theme, o *observe.WorkerObservers, a actions, c Controls, win fyne.Window, copyText func(string)) *logsPage {
 	p := &logsPage{
-		tr:       tr,
-		search:   newEntry(tr.T("Search")),
-		news:     widget.NewButton("", nil),
-		empty:    muted(widget.NewLabel("")),
-		line:     mono(widget.NewLabel("")),
-		copyLine: widget.NewButtonWithIcon(tr.T("Copy line"), theme.ContentCopyIcon(), nil),
-		onlyJob:  widget.NewButton(tr.T("Only this job"), nil),
-		ring:     ring,
-		min:      slog.LevelInfo,
+		tr: tr, act: a, ctl: c, ring: o.Logs, min: slog.LevelInfo,
+		search:  newEntry(tr.T("Search")),
+		news:    widget.NewButton("", nil),
+		empty:   muted(widget.NewLabel("")),
+		line:    mono(widget.NewLabel("")),
+		onlyJob: widget.NewButton(tr.T("Only this job"), nil),
+		note:    small(widget.NewLabel("")),
 	}
-	p.list = widget.NewList(
-		func() int { return len(p.rows) },
-		func() fyne.CanvasObject { return newLogRow() },
-		func(i widget.ListItemID, o fyne.CanvasObject) {
-			if r, ok := o.(*logRow); ok && i < len(p.rows) {
-				r.show(p.rows[i], p.rows[i].Seq == p.selected)
-			}
-		})
-	p.list.HideSeparators = true
-	p.list.OnSelected = func(i widget.ListItemID) {
-		p.list.UnselectAll() // the row draws its own highlight, which moves with the line
-		if i < len(p.rows) {
-			p.choose(p.rows[i])
-		}
-	}
-	p.search.OnChanged = func(string) { p.reload() }
+	p.lines.Filter(p.min, "")
+	p.list = newLogList(p)
+	p.search.OnChanged = func(string) { p.refilter() }
 	p.search.onEscape = func() { p.search.SetText("") }
 	p.follow = widget.NewCheck(tr.T("Follow"), p.setFollow)
 	p.follow.Checked = true
 	p.news.Importance = widget.LowImportance
 	p.news.OnTapped = func() { p.follow.SetChecked(true) }
 	p.news.Hide()
-	p.copyAll = widget.NewButtonWithIcon(tr.T("Copy all"), theme.ContentCopyIcon(), func() { copyText(model.LogText(p.rows)) })
+	p.copyIt = widget.NewButtonWithIcon(tr.T("Copy"), theme.ContentCopyIcon(), func() { copyText(model.LogText(p.selection(), time.Local)) })
+	ask := asker{win, tr}
+	p.saveIt = widget.NewButtonWithIcon(tr.T("Save…"), theme.DocumentSaveIcon(), func() { p.save(ask) })
+	p.onlyJob.Disable()
 	p.wireLevel()
-	p.wireLine(copyText)
+	write(p.line, tr.T("A line you select shows here in full. Shift selects several."))
+	muted(p.line)
 
 	bar := line(
-		pad(0, 0, 0, 8, container.New(sized{w: 190}, p.level)),
+		pad(0, 0, 0, 8, container.New(sized{w: 170}, p.level)),
 		p.search,
-		pad(0, 0, 8, 0, row(8, container.New(sized{w: 130}, p.news), p.follow, p.copyAll)))
+		pad(0, 0, 8, 0, row(8, container.New(sized{w: 120}, p.news), p.follow, p.saveIt)))
 	p.line.Wrapping = fyne.TextWrapBreak
 	p.line.Selectable = true
 	selected := container.New(sized{h: 88}, newPanel(colorSurface, 8, true), pad(4, 4, 8, 8,
-		container.NewBorder(nil, nil, nil, centred(stack(4, p.copyLine, p.onlyJob)), container.NewVScroll(p.line))))
-	lines := container.NewStack(newPanel(colorSurface, 8, true), pad(6, 6, 6, 6, p.list), container.NewCenter(p.empty))
+		container.NewBorder(nil, nil, nil, centred(stack(4, p.copyIt, p.onlyJob)), container.NewVScroll(p.line))))
+	lines := container.NewStack(newPanel(colorSurface, 8, true), pad(6, 6, 6, 6, container.NewBorder(p.note, nil, nil, nil, p.list)), container.NewCenter(p.empty))
 	page := container.NewBorder(pad(0, 8, 0, 0, normal(bar, th)), pad(8, 0, 0, 0, selected), nil, nil, lines)
 	p.root = container.NewThemeOverride(pad(margin, margin, margin, margin, page), dense{th})
 	return p
@@ -110,28 +111,82 @@ func (p *logsPage) wireLevel() {
 	p.level.OnChanged = func(string) {
 		if i := p.level.SelectedIndex(); i >= 0 {
 			p.min = levels[i].Min
-			p.reload()
+			p.refilter()
 		}
 	}
 }
 
-// wireLine readies the place below the list for the selected line.
-func (p *logsPage) wireLine(copyText func(string)) {
-	write(p.line, p.tr.T("A line you select shows here in full."))
-	muted(p.line)
-	p.copyLine.Disable()
-	p.copyLine.OnTapped = func() { copyText(p.line.Text) }
-	p.onlyJob.Disable()
+// refilter shows what fits the fields now.
+func (p *logsPage) refilter() {
+	p.lines.Filter(p.min, p.search.Text)
+	p.failed = false
+	p.draw()
+	p.fetch()
 }
 
-func (p *logsPage) choose(r model.LogRow) {
-	p.selected = r.Seq
+// choose selects a line, or with extend all from the one that was selected first.
+func (p *logsPage) choose(i int, extend bool) {
+	rows := p.lines.Rows()
+	if i < 0 || i >= len(rows) {
+		return
+	}
+	p.end = rows[i].Seq
+	if !extend || !p.chosen {
+		p.anchor = p.end
+	}
+	p.chosen = true
+	p.follow.SetChecked(false)
+	picked := p.lines.Between(p.anchor, p.end)
+	job := rows[i].Entry.JobID
 	p.line.Importance = widget.MediumImportance
-	p.line.SetText(r.Full)
-	p.copyLine.Enable()
-	p.onlyJob.OnTapped = func() { p.search.SetText(r.JobID) }
-	enable(p.onlyJob, r.JobID != "")
+	if len(picked) == 1 {
+		p.line.SetText(rows[i].Full(time.Local))
+	} else {
+		p.line.SetText(p.tr.T("%d lines are selected", len(picked)))
+		job = ""
+	}
+	p.onlyJob.OnTapped = func() { p.search.SetText(job) }
+	enable(p.onlyJob, job != "")
 	p.list.Refresh()
+}
+
+// selection is what Copy copies: the selected lines, or all that are shown.
+func (p *logsPage) selection() []model.LogLine {
+	if p.chosen {
+		if picked := p.lines.Between(p.anchor, p.end); len(picked) > 0 {
+			return picked
+		}
+	}
+	return p.lines.Rows()
+}
+
+func (p *logsPage) isSelected(seq int64) bool {
+	return p.chosen && seq >= min(p.anchor, p.end) && seq <= max(p.anchor, p.end)
+}
+
+// save writes the selected lines, or all that are shown, to a file.
+func (p *logsPage) save(ask asker) {
+	text := model.LogText(p.selection(), time.Local)
+	name := "studio-worker-" + time.Now().Format("2006-01-02-150405") + ".log"
+	ask.path(p.tr.T("Save the lines as"), filepath.Join(downloads(), name), func(path string, done func(error)) {
+		p.act.start(func(context.Context) error { return writeNew(path, text) }, done)
+	})
+}
+
+// writeNew writes a file that does not exist yet.
+func writeNew(path, text string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) // #nosec G304 -- the person's own choice
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	if closing := f.Close(); err == nil {
+		err = closing
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
 }
 
 func (p *logsPage) setFollow(on bool) {
@@ -140,29 +195,44 @@ func (p *logsPage) setFollow(on bool) {
 		p.toBottom()
 		return
 	}
-	p.read = p.newest
+	if rows := p.lines.Rows(); len(rows) > 0 {
+		p.read = rows[len(rows)-1].Seq
+	}
 }
 
 // sync draws the newest lines. The list has no scroll event: a person who has
 // scrolled up is noticed here.
 func (p *logsPage) sync() {
-	// min(): a taller window lowers the end although nobody scrolled
-	if p.follow.Checked && p.list.GetScrollOffset() < min(p.bottom, p.end())-logRowHeight {
-		p.follow.SetChecked(false)
+	p.scrolled()
+	gone := p.lines.Take(p.ring.Since(p.lines.Seen()))
+	at := p.list.GetScrollOffset()
+	p.draw()
+	if gone > 0 && !p.follow.Checked { // keep the same text under the eye
+		p.list.ScrollToOffset(max(0, at-float32(gone)*(logRowHeight+p.gap())))
 	}
-	p.reload()
+	p.fetch()
 }
 
-// reload applies the filter and keeps the place of one who does not follow.
-func (p *logsPage) reload() {
-	entries, newest := p.ring.Since(0)
-	old, at := p.rows, p.list.GetScrollOffset()
-	p.newest = newest
-	p.rows = model.LogFilter{Min: p.min, Search: p.search.Text}.Rows(entries, newest, time.Local)
+// scrolled lets go of the end when somebody has scrolled up, and fetches older
+// lines for one who has come to the top.
+func (p *logsPage) scrolled() {
+	// min(): a taller window lowers the end although nobody scrolled
+	if p.follow.Checked && p.list.GetScrollOffset() < min(p.bottom, p.endOffset())-logRowHeight {
+		p.follow.SetChecked(false)
+	}
+	p.fetch()
+}
+
+// draw shows the lines at hand.
+func (p *logsPage) draw() {
+	rows := p.lines.Rows()
 	switch {
-	case len(p.rows) > 0:
+	case len(rows) > 0:
 		show(p.empty, false)
-	case newest == 0:
+	case p.asking:
+		write(p.empty, p.tr.T("Looking through older lines …"))
+		show(p.empty, true)
+	case p.search.Text == "" && p.lines.Seen() == 0:
 		write(p.empty, p.tr.T("Nothing has been logged yet."))
 		show(p.empty, true)
 	default:
@@ -175,25 +245,69 @@ func (p *logsPage) reload() {
 		return
 	}
 	p.showNews()
-	gone := 0 // lines dropped at the top: keep the same text under the eye
-	for gone < len(old) && len(p.rows) > 0 && old[gone].Seq < p.rows[0].Seq {
-		gone++
-	}
-	if gone > 0 {
-		p.list.ScrollToOffset(max(0, at-float32(gone)*(logRowHeight+p.gap())))
-	}
 }
 
 func (p *logsPage) showNews() {
-	n := 0
-	for _, r := range p.rows {
-		if r.Seq > p.read {
-			n++
-		}
-	}
+	n := p.lines.After(p.read)
 	show(p.news, n > 0)
 	if label := p.tr.T("%d new lines", n); n > 0 && p.news.Text != label {
 		p.news.SetText(label)
+	}
+}
+
+// wanted is how many lines the page wants to have, as far as there are so many.
+const wanted = 1000
+
+// fetch asks the files for older lines when there are few, or when somebody has
+// scrolled to the top; one question at a time.
+func (p *logsPage) fetch() {
+	q, more := p.lines.More()
+	few := len(p.lines.Rows()) < wanted
+	top := !p.follow.Checked && p.list.GetScrollOffset() < 2*logRowHeight
+	p.showNote()
+	if !p.looked || p.asking || p.failed || !more || !few && !top {
+		return
+	}
+	var entries []observe.LogEntry
+	p.asking = true
+	p.act.start(func(ctx context.Context) (err error) {
+		entries, err = p.ctl.OlderLogs(ctx, q)
+		return err
+	}, func(err error) {
+		p.asking = false
+		if err != nil {
+			p.failed = true
+			write(p.note, p.tr.T("Older lines cannot be read: %s", err))
+			p.draw()
+			return
+		}
+		at := p.list.GetScrollOffset()
+		added := p.lines.Older(q, entries)
+		p.draw()
+		if added > 0 && !p.follow.Checked { // keep the same text under the eye
+			p.list.ScrollToOffset(at + float32(added)*(logRowHeight+p.gap()))
+		}
+		p.fetch() // the question may have changed meanwhile
+	})
+}
+
+// showNote says above the list whether there is more before it.
+func (p *logsPage) showNote() {
+	if p.failed {
+		return
+	}
+	_, more := p.lines.More()
+	switch {
+	case len(p.lines.Rows()) == 0:
+		write(p.note, "")
+	case p.asking:
+		write(p.note, p.tr.T("Looking through older lines …"))
+	case p.lines.Ended():
+		write(p.note, p.tr.T("There are no older lines."))
+	case more:
+		write(p.note, p.tr.T("Scroll to the top for older lines."))
+	default:
+		write(p.note, p.tr.T("For still older lines, search."))
 	}
 }
 
@@ -205,9 +319,79 @@ func (p *logsPage) toBottom() {
 // gap is what the list leaves between two rows.
 func (p *logsPage) gap() float32 { return p.list.Theme().Size(theme.SizeNamePadding) }
 
-// end is the scroll offset at which the last row is in view.
-func (p *logsPage) end() float32 {
-	return max(0, float32(len(p.rows))*(logRowHeight+p.gap())-p.gap()-p.list.Size().Height)
+// endOffset is the scroll offset at which the last row is in view.
+func (p *logsPage) endOffset() float32 {
+	return max(0, float32(len(p.lines.Rows()))*(logRowHeight+p.gap())-p.gap()-p.list.Size().Height)
+}
+
+// logList is the list of lines: with Shift, clicks and arrow keys select several.
+type logList struct {
+	widget.List
+	page *logsPage
+}
+
+func newLogList(p *logsPage) *logList {
+	l := &logList{page: p}
+	l.Length = func() int { return len(p.lines.Rows()) }
+	l.CreateItem = func() fyne.CanvasObject { return newLogRow() }
+	l.UpdateItem = func(i widget.ListItemID, o fyne.CanvasObject) {
+		rows := p.lines.Rows()
+		if r, ok := o.(*logRow); ok && i < len(rows) {
+			r.show(rows[i], p.isSelected(rows[i].Seq))
+		}
+	}
+	l.OnSelected = func(i widget.ListItemID) {
+		l.UnselectAll() // the row draws its own highlight, which moves with the line
+		p.choose(i, shiftIsDown())
+	}
+	l.HideSeparators = true
+	l.ExtendBaseWidget(l)
+	return l
+}
+
+func shiftIsDown() bool {
+	d, ok := fyne.CurrentApp().Driver().(desktop.Driver)
+	return ok && d.CurrentKeyModifiers()&fyne.KeyModifierShift != 0
+}
+
+// TypedKey implements fyne.Focusable.
+func (l *logList) TypedKey(k *fyne.KeyEvent) {
+	p := l.page
+	last := len(p.lines.Rows()) - 1
+	at := last + 1
+	if p.chosen {
+		if i := p.lines.Index(p.end); i >= 0 {
+			at = i
+		}
+	}
+	switch k.Name {
+	case fyne.KeyUp:
+		at--
+	case fyne.KeyDown:
+		at++
+	case fyne.KeyPageUp:
+		at = max(at-20, 0)
+	case fyne.KeyPageDown:
+		at = min(at+20, last)
+	case fyne.KeyHome:
+		at = 0
+	case fyne.KeyEnd:
+		at = last
+	default:
+		return
+	}
+	if at >= 0 && at <= last {
+		p.choose(at, shiftIsDown())
+		l.ScrollTo(at)
+		p.scrolled()
+	}
+}
+
+// TypedShortcut implements fyne.Shortcutable.
+func (l *logList) TypedShortcut(s fyne.Shortcut) {
+	if _, ok := s.(*fyne.ShortcutCopy); ok {
+		l.page.copyIt.OnTapped()
+	}
 }
 
 // logRow is one line in fixed columns of a fixed-pitch font. It is made of bare
@@ -216,6 +400,7 @@ type logRow struct {
 	widget.BaseWidget
 	ground *panel
 	cells  [logColumns]*canvas.Text
+	line   model.LogLine // that row words
 	row    model.LogRow
 	fits   int // characters of the message that fit
 }
@@ -249,10 +434,10 @@ func newLogRow() *logRow {
 	return r
 }
 
-func (r *logRow) show(row model.LogRow, selected bool) {
+func (r *logRow) show(line model.LogLine, selected bool) {
 	show(r.ground, selected)
-	if r.row != row {
-		r.row = row
+	if r.line != line {
+		r.line, r.row = line, line.Row(time.Local)
 		r.Refresh()
 	}
 }

@@ -185,7 +185,7 @@ func (w *Window) build() {
 		p.Veil = w.jobs.veil.Checked
 		w.prefer(p)
 	}
-	w.logs = newLogsPage(tr, th, w.obs.Logs, w.copyText)
+	w.logs = newLogsPage(tr, th, w.obs, w.actions, w.ctl, w.win, w.copyText)
 	w.settings = newSettingsPage(tr, th, w.form, settingsActions{
 		ctl: w.ctl, run: w.actions, prefs: w.Preferences, prefer: w.prefer, folder: w.chooseFolder,
 		page:  func() *settingsPage { return w.settings },
@@ -359,8 +359,12 @@ func (w *Window) refresh(p parts) {
 	case p&partClock != 0 && w.tabs.SelectedIndex() == pageJobs:
 		w.jobs.tick(now)
 	}
-	if p&partLogs != 0 {
+	w.logs.looked = w.visible && w.tabs.SelectedIndex() == pageLogs
+	switch {
+	case p&partLogs != 0:
 		w.logs.sync()
+	case p&partClock != 0 && w.tabs.SelectedIndex() == pageLogs:
+		w.logs.scrolled()
 	}
 }
 

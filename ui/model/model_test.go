@@ -3,7 +3,6 @@ package model
 import (
 	"log/slog"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -369,48 +368,6 @@ func TestKindHints(t *testing.T) {
 			t.Errorf("%s has the hint of another kind", k)
 		}
 		seen[KindHint(en, k)] = true
-	}
-}
-
-func TestLogRows(t *testing.T) {
-	entries := []observe.LogEntry{
-		{At: now, Level: slog.LevelDebug, Category: "session", Message: "frame"},
-		{At: now, Level: slog.LevelInfo, Category: "job", Message: "Job\ndone", JobID: "J-1"},
-		{At: now, Level: slog.LevelWarn, Category: "session", Message: "reconnect"},
-		{At: now, Level: slog.LevelError, Category: "outbox", Message: "disk full"},
-	}
-	for _, tc := range []struct {
-		name string
-		f    LogFilter
-		want []uint64
-	}{
-		{"all", LogFilter{Min: slog.LevelDebug}, []uint64{7, 8, 9, 10}},
-		{"warnings", LogFilter{Min: slog.LevelWarn}, []uint64{9, 10}},
-		{"message, any case", LogFilter{Min: slog.LevelDebug, Search: " jOb "}, []uint64{8}},
-		{"category", LogFilter{Min: slog.LevelDebug, Search: "SESSION"}, []uint64{7, 9}},
-		{"job id", LogFilter{Min: slog.LevelDebug, Search: "j-1"}, []uint64{8}},
-		{"nothing fits", LogFilter{Min: slog.LevelError, Search: "job"}, nil},
-	} {
-		var got []uint64
-		for _, r := range tc.f.Rows(entries, 10, now.Location()) {
-			got = append(got, r.Seq)
-		}
-		if !slices.Equal(got, tc.want) {
-			t.Errorf("%s: got %v, want %v", tc.name, got, tc.want)
-		}
-	}
-	rows := LogFilter{Min: slog.LevelDebug}.Rows(entries, 10, now.Location())
-	var letters string
-	for _, r := range rows {
-		letters += r.Letter
-	}
-	if letters != "DIWE" || rows[1].Time != "14:02:30" || rows[1].Message != "Job done" {
-		t.Errorf("letters %s, row %+v", letters, rows[1])
-	}
-	text := LogText(rows)
-	if !strings.HasPrefix(text, "2026-03-12 14:02:30.000 debug session frame\n") || !strings.Contains(text, " info job Job\ndone job J-1\n") ||
-		!strings.Contains(text, " warn ") || !strings.HasSuffix(text, " error outbox disk full\n") {
-		t.Errorf("copied:\n%s", text)
 	}
 }
 
