@@ -100,6 +100,7 @@ text, speech and video jobs. Without a command it opens the window.`,
 		c.uiCommand(), c.runCommand(), c.demoCommand(), c.studioCommand(), c.submitCommand(), c.keysCommand(), c.registryCommand(),
 		c.statusCommand(), c.logsCommand(), c.configCommand(), c.thresholdCommand(), c.registerCommand(),
 		c.pauseCommand(), c.serviceCommand(), c.setupCommand(), c.modelsCommand(), c.doctorCommand(),
+		c.enginesCommand(), c.engineHostCommand(),
 		c.toInstance("resume", "Take jobs again"),
 		c.toInstance("quit", "Stop the running worker in good order"),
 		&cobra.Command{

@@ -25,7 +25,6 @@ import (
 	"studioworker/worker/availability/disk"
 	"studioworker/worker/config"
 	"studioworker/worker/doctor"
-	engines "studioworker/worker/engine"
 	"studioworker/worker/observe"
 	"studioworker/worker/redact"
 )
@@ -79,11 +78,12 @@ taken out is marked [redacted: ...].`,
 func (c *command) examine(ctx context.Context, path string, running, show bool) []doctor.Finding {
 	log := plainLogger(io.Discard)
 	cards := gpu.New(gpu.Config{})
+	open := func() (*config.Store, error) { return openConfig(ctx, path, cards, log) }
 	cfg := doctor.Config{
 		Path: path, Version: Version, Running: running,
-		Open:   func() (*config.Store, error) { return openConfig(ctx, path, cards, log) },
+		Open:   open,
 		Lookup: net.DefaultResolver.LookupHost, FreeDisk: disk.Free, GPUs: cards.List,
-		Engines: func(context.Context) []observe.Engine { return foundEngines(log) },
+		Engines: func(ctx context.Context) []observe.Engine { return foundEngines(ctx, open, log) },
 	}
 	if canShow() {
 		cfg.TrayHost = trayShown
@@ -103,22 +103,21 @@ func (c *command) examine(ctx context.Context, path string, running, show bool) 
 	return found
 }
 
-// foundEngines lists the engines of this build and what they can serve now.
-func foundEngines(log *slog.Logger) []observe.Engine {
-	router, err := newRouter(log)
+// foundEngines lists the engines of this build and what they can serve now. What
+// keeps them from being listed is another check's finding.
+func foundEngines(ctx context.Context, open func() (*config.Store, error), log *slog.Logger) []observe.Engine {
+	store, err := open()
 	if err != nil {
 		return nil
 	}
-	var found []observe.Engine
-	for _, e := range router.Roster() {
-		engine := observe.Engine{ID: string(e.ID())}
-		for _, kind := range engines.Kinds() {
-			if models := e.Models()[kind]; len(models) > 0 {
-				engine.Kinds = append(engine.Kinds, string(kind))
-				engine.Models = append(engine.Models, models...)
-			}
-		}
-		found = append(found, engine)
+	set, err := newEngines(enginesConfig{store: store, log: log})
+	if err != nil {
+		return nil
+	}
+	defer set.close()
+	found, err := set.look(ctx)
+	if err != nil {
+		return nil
 	}
 	return found
 }

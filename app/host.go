@@ -34,6 +34,7 @@ type host struct {
 	flush     func()
 	observers *observe.WorkerObservers
 	worker    *worker.Worker
+	engines   *engineSet
 	history   *history.History // nil when its folder cannot be used
 	instance  *instance
 	health    *health.Server // nil = not served
@@ -114,7 +115,7 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 		undo = append(undo, h.private.close)
 		h.studios <- h.private
 	}
-	router, err := newRouter(h.log)
+	h.engines, err = newEngines(enginesConfig{store: store, observers: h.observers, log: h.log})
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +126,7 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 		h.log.Warn("finished jobs are not remembered", "error", err)
 	}
 	h.worker, err = worker.New(worker.Config{
-		Store: store, Observers: h.observers, Logs: queue, Log: h.log, Router: router, GPUs: cards.List,
+		Store: store, Observers: h.observers, Logs: queue, Log: h.log, Router: h.engines.router, GPUs: cards.List,
 		Version: Version, Commit: commit(), Private: h.private != nil, OutboxFS: hc.outboxFS, MachineID: identity.MachineID,
 	})
 	if err != nil {
@@ -181,6 +182,7 @@ func (h *host) run(ctx context.Context) error {
 	if h.health != nil {
 		g.Go(func() error { return h.health.Run(inner) })
 	}
+	g.Go(func() error { return h.engines.watch(inner, h.observers) })
 	finished := make(chan struct{})
 	var watcher errgroup.Group
 	watcher.Go(func() error { h.tellManager(inner, finished); return nil })
@@ -217,6 +219,7 @@ func (h *host) run(ctx context.Context) error {
 		return nil
 	})
 	err := g.Wait()
+	h.engines.close()
 	close(finished)
 	stopWaiting()
 	stopStudio()

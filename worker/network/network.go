@@ -85,6 +85,9 @@ func New(cfg Config) (*Network, error) {
 // Client returns the one client for HTTP calls.
 func (n *Network) Client() *http.Client { return n.client }
 
+// TLS returns whom this network trusts, for connections that are made otherwise.
+func (n *Network) TLS() *tls.Config { return n.tls.Clone() }
+
 // Close closes the connections that nobody uses.
 func (n *Network) Close() { n.client.CloseIdleConnections() }
 

@@ -191,3 +191,13 @@ func cleanText(text string) string {
 	}
 	return strings.TrimSpace(text)
 }
+
+// VersionOf reads the version out of what espeak-ng --version says.
+func VersionOf(text string) string {
+	_, rest, ok := strings.Cut(text, "text-to-speech: ")
+	if !ok {
+		return ""
+	}
+	version, _, _ := strings.Cut(rest, " ")
+	return version
+}

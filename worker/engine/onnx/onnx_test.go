@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"image"
 	"image/color"
 	"image/png"
@@ -29,7 +30,11 @@ const helperWord = "engine-host"
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == helperWord {
-		os.Exit(runtime.Serve(context.Background(), os.Args[2:], os.Stdout, os.Stderr))
+		if err := runtime.Serve(context.Background(), os.Args[2:], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
 }

@@ -36,7 +36,11 @@ const (
 
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == helperWord {
-		os.Exit(runtime.Serve(context.Background(), os.Args[2:], os.Stdout, os.Stderr))
+		if err := runtime.Serve(context.Background(), os.Args[2:], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	if mode := os.Getenv(fakeMode); mode != "" {
 		os.Exit(fake(mode, os.Args[1:]))

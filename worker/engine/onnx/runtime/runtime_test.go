@@ -37,7 +37,11 @@ func TestMain(m *testing.M) {
 		if mode := os.Getenv(fakeMode); mode != "" {
 			os.Exit(fake(mode, os.Args[2:]))
 		}
-		os.Exit(Serve(context.Background(), os.Args[2:], os.Stdout, os.Stderr))
+		if err := Serve(context.Background(), os.Args[2:], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -230,11 +234,10 @@ func TestHostCancel(t *testing.T) {
 }
 
 func TestServeRefuses(t *testing.T) {
-	var out, problem bytes.Buffer
+	var out bytes.Buffer
 	for _, args := range [][]string{nil, {"check"}, {"check", filepath.Join(t.TempDir(), "none.so")}} {
-		problem.Reset()
-		if code := Serve(t.Context(), args, &out, &problem); code != 1 || problem.Len() == 0 || out.Len() != 0 {
-			t.Errorf("%q: code %d, %q, %q", args, code, out.String(), problem.String())
+		if err := Serve(t.Context(), args, &out); err == nil || out.Len() != 0 {
+			t.Errorf("%q: %v, %q", args, err, out.String())
 		}
 	}
 }

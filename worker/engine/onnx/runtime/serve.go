@@ -26,17 +26,8 @@ const (
 
 // Serve is the helper's whole life. args are what follows the name of the hidden
 // command: `check LIBRARY` prints the version of the library, `serve LIBRARY
-// SOCKET` runs models until nobody has asked for five minutes. It returns the
-// exit code.
-func Serve(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if err := serve(ctx, args, stdout); err != nil {
-		fmt.Fprintln(stderr, err)
-		return 1
-	}
-	return 0
-}
-
-func serve(ctx context.Context, args []string, stdout io.Writer) (err error) {
+// SOCKET` runs models until nobody has asked for five minutes.
+func Serve(ctx context.Context, args []string, stdout io.Writer) (err error) {
 	if len(args) < 2 {
 		return errors.New("this command is for the worker itself")
 	}
