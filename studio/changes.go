@@ -3,10 +3,12 @@ package studio
 import (
 	"context"
 	"iter"
+	"slices"
 	"sync"
+	"time"
 )
 
-// Parts of the studio that change. The names are those of the dashboard's pages.
+// Parts of the studio that change. The dashboard's pages name them.
 const (
 	changedJobs          = "jobs"
 	changedWorkers       = "workers"
@@ -17,56 +19,72 @@ const (
 	changedLogs          = "logs"
 )
 
-// changes tells watchers which parts of the studio have changed. What changes
+// changes tells watchers when parts of the studio have changed. What changes
 // while a watcher is busy is told as one.
 type changes struct {
+	begun uint64 // the generation at the start: what is older is from an earlier life
+
 	mu       sync.Mutex
-	watchers map[*watcher]struct{}
+	now      uint64 // generation: grows with each change
+	last     map[string]uint64
+	watchers map[chan struct{}][]string
 }
 
-type watcher struct {
-	parts map[string]bool // guarded by changes.mu
-	wake  chan struct{}   // has room for one
+func newChanges() *changes {
+	begun := uint64(time.Now().UnixNano())
+	return &changes{begun: begun, now: begun, last: map[string]uint64{}, watchers: map[chan struct{}][]string{}}
 }
 
-func newChanges() *changes { return &changes{watchers: map[*watcher]struct{}{}} }
+// generation numbers the state of the studio.
+func (c *changes) generation() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
 
 // touch says that a part has changed. It never waits.
 func (c *changes) touch(part string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for w := range c.watchers {
-		w.parts[part] = true
-		select {
-		case w.wake <- struct{}{}:
-		default: // it is told already
+	c.now++
+	c.last[part] = c.now
+	for wake, parts := range c.watchers {
+		if slices.Contains(parts, part) {
+			tell(wake)
 		}
 	}
 }
 
-// watch yields the parts that have changed since the last time, until ctx ends.
-func (c *changes) watch(ctx context.Context) iter.Seq[map[string]bool] {
-	return func(yield func(map[string]bool) bool) {
-		w := &watcher{parts: map[string]bool{}, wake: make(chan struct{}, 1)}
+func tell(wake chan struct{}) {
+	select {
+	case wake <- struct{}{}:
+	default: // it is told already
+	}
+}
+
+// watch yields when one of the parts has changed since a generation, and each
+// time that one changes after that, until ctx ends.
+func (c *changes) watch(ctx context.Context, since uint64, parts []string) iter.Seq[struct{}] {
+	return func(yield func(struct{}) bool) {
+		wake := make(chan struct{}, 1)
 		c.mu.Lock()
-		c.watchers[w] = struct{}{}
+		c.watchers[wake] = parts
+		if since < c.begun || slices.ContainsFunc(parts, func(p string) bool { return c.last[p] > since }) {
+			tell(wake)
+		}
 		c.mu.Unlock()
 		defer func() {
 			c.mu.Lock()
 			defer c.mu.Unlock()
-			delete(c.watchers, w)
+			delete(c.watchers, wake)
 		}()
 		for {
 			select {
-			case <-w.wake:
+			case <-wake:
 			case <-ctx.Done():
 				return
 			}
-			c.mu.Lock()
-			parts := w.parts
-			w.parts = map[string]bool{}
-			c.mu.Unlock()
-			if !yield(parts) {
+			if !yield(struct{}{}) {
 				return
 			}
 		}

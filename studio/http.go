@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"studioworker/studio/client"
+	"studioworker/studio/dashboard"
 	"studioworker/studio/store"
 	"studioworker/worker/protocol"
 )
@@ -24,8 +25,12 @@ const (
 )
 
 // routes is the studio's whole HTTP side.
-func (s *Studio) routes() http.Handler {
+func (s *Studio) routes() (http.Handler, error) {
 	mux := http.NewServeMux()
+	pages, err := s.newDashboard(s.audited(mux))
+	if err != nil {
+		return nil, err
+	}
 	worker := protocol.Prefix + "/workers/"
 	requests := newLimiter(requestsPerMinute)
 	mux.HandleFunc("POST "+worker+"register-request", func(w http.ResponseWriter, r *http.Request) { s.register(w, r, requests) })
@@ -75,13 +80,23 @@ func (s *Studio) routes() http.Handler {
 	operator("PUT /api/v1/registry", s.importModels)
 	operator("GET /api/v1/backup/{what}", s.backup)
 	s.openAIRoutes(mux)
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { routeError(w, r, mux) })
+	operator("GET /api/v1/stats", s.statistics)
+	operator("GET /api/v1/audit", s.listAudit)
+	operator("POST /api/v1/sign-in-links", func(w http.ResponseWriter, r *http.Request) { s.makeLink(w, r, pages) })
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		if pages.Has(r) {
+			pages.ServeHTTP(w, r)
+			return
+		}
+		routeError(w, r, mux, pages)
+	})
 
-	return s.guarded(mux)
+	return s.guarded(s.audited(mux)), nil
 }
 
-// routeError answers a request that no route takes, in JSON like all others.
-func routeError(w http.ResponseWriter, r *http.Request, mux *http.ServeMux) {
+// routeError answers a request that no route takes: a browser with a page,
+// everything else in JSON like all others.
+func routeError(w http.ResponseWriter, r *http.Request, mux *http.ServeMux, pages *dashboard.Dashboard) {
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
 		other := r.Clone(r.Context())
 		other.Method = method
@@ -90,6 +105,10 @@ func routeError(w http.ResponseWriter, r *http.Request, mux *http.ServeMux) {
 			writeError(w, http.StatusMethodNotAllowed, "method_not_allowed", "this address answers "+method+" only")
 			return
 		}
+	}
+	if r.Method == http.MethodGet && strings.Contains(r.Header.Get("Accept"), "text/html") {
+		pages.NotFound(w, r)
+		return
 	}
 	writeError(w, http.StatusNotFound, "not_found", "there is nothing at this address")
 }

@@ -77,6 +77,7 @@ type Studio struct {
 	metrics      *metrics
 	metricsToken string
 	changes      *changes
+	handler      http.Handler
 }
 
 // New opens the data folder and binds the address. A taken port, a folder that
@@ -158,7 +159,8 @@ func (s *Studio) load(ctx context.Context) (err error) {
 	}
 	s.hub.changes, s.hub.moved = s.changes, s.metrics.moved
 	s.metrics.registry.MustRegister(newCensus(s))
-	return nil
+	s.handler, err = s.routes()
+	return err
 }
 
 // Addr returns the address to reach the studio from this computer, as
@@ -182,7 +184,7 @@ func (s *Studio) OperatorToken() string { return s.token }
 // next start. It returns nil after that. A Studio runs once.
 func (s *Studio) Run(ctx context.Context) error {
 	server := &http.Server{
-		Handler:           s.routes(),
+		Handler:           s.handler,
 		ReadHeaderTimeout: headerLimit,
 		IdleTimeout:       idleLimit,
 		MaxHeaderBytes:    maxHeader,

@@ -50,6 +50,7 @@ type Store struct {
 	Workers       *Bucket[Worker]
 	Registrations *Bucket[Registration]
 	Models        *Bucket[Model]
+	Audit         *Audit
 	Inputs        *Bucket[Input]
 	Keys          *Bucket[Key]
 
@@ -170,6 +171,9 @@ func (s *Store) open(ctx context.Context) (err error) {
 		return err
 	}
 	if s.Keys, err = openBucket[Key](ctx, s, "keys"); err != nil {
+		return err
+	}
+	if s.Audit, err = openAudit(ctx, s.js); err != nil {
 		return err
 	}
 	s.objects, err = s.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: resultBucket, Storage: jetstream.FileStorage})
