@@ -22,6 +22,7 @@ import (
 	"studioworker/worker/config"
 	"studioworker/worker/engine"
 	"studioworker/worker/engine/espeak"
+	"studioworker/worker/engine/llamacpp"
 	"studioworker/worker/engine/media"
 	"studioworker/worker/engine/onnx"
 	"studioworker/worker/engine/onnx/runtime"
@@ -54,6 +55,7 @@ func newModels(store *config.Store, downloads *observe.Slot[[]observe.Download],
 // running.
 type engineSet struct {
 	router *engine.Router
+	llama  *llamacpp.Engine
 	parts  []part
 	close  func()
 }
@@ -147,11 +149,14 @@ func newEngines(cfg enginesConfig) (*engineSet, error) {
 	voices := piper.New(piper.Config{Log: log, Run: host, Speech: plain, Tool: piperTool, Models: models, Sound: sound})
 	removal := onnx.New(onnx.Config{Log: log, Run: host, Models: models, Inputs: in, Voice: voices})
 
-	set := &engineSet{close: func() {
+	llama, llamaServer := newLlama(log, places, models, root)
+	set := &engineSet{llama: llama, close: func() {
+		llama.Close()
 		host.Close()
 		web.Close()
 	}}
 	set.parts = []part{
+		{id: string(llamacpp.ID), engine: llama, state: llamaServer.Now, problem: llama.Problem},
 		{id: string(whispercpp.ID), engine: listener, state: whisperCLI.Now},
 		{id: string(onnx.ID), engine: removal, state: host.State},
 		{id: string(piper.ID), engine: voices, state: func(ctx context.Context) (tools.State, error) {
@@ -224,6 +229,9 @@ func (e *engineSet) look(ctx context.Context) ([]observe.Engine, error) {
 				row.Kinds = append(row.Kinds, string(kind))
 				row.Models = append(row.Models, models[kind]...)
 			}
+		}
+		if keeps, ok := p.engine.(interface{ Loaded() []string }); ok {
+			row.Loaded = keeps.Loaded()
 		}
 		slices.Sort(row.Models)
 		row.Models = slices.Compact(row.Models)

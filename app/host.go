@@ -126,7 +126,7 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 		h.log.Warn("finished jobs are not remembered", "error", err)
 	}
 	h.worker, err = worker.New(worker.Config{
-		Store: store, Observers: h.observers, Logs: queue, Log: h.log, Router: h.engines.router, GPUs: cards.List,
+		Store: store, Observers: h.observers, Logs: queue, Log: h.log, Router: h.engines.router, Warm: h.engines.llama, GPUs: cards.List,
 		Version: Version, Commit: commit(), Private: h.private != nil, OutboxFS: hc.outboxFS, MachineID: identity.MachineID,
 	})
 	if err != nil {
@@ -183,6 +183,7 @@ func (h *host) run(ctx context.Context) error {
 		g.Go(func() error { return h.health.Run(inner) })
 	}
 	g.Go(func() error { return h.engines.watch(inner, h.observers) })
+	g.Go(func() error { h.engines.giveBack(inner, &h.observers.Availability); return nil })
 	finished := make(chan struct{})
 	var watcher errgroup.Group
 	watcher.Go(func() error { h.tellManager(inner, finished); return nil })

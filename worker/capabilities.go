@@ -160,6 +160,16 @@ func (w *Worker) gpuMemory(ctx context.Context, need float64) (total, free float
 	return memory(w.cfg.Observers.GPUs.Get().List)
 }
 
+// makeRoom gives the memory of models back that only wait for a job, and looks at
+// the cards again.
+func (w *Worker) makeRoom(ctx context.Context) bool {
+	if !w.cfg.Warm.Release() {
+		return false
+	}
+	w.probeGPUs(ctx)
+	return true
+}
+
 // memory adds up the cards that tell theirs. Where a driver does not tell what is free,
 // all of it counts: no job is refused for what nobody knows.
 func memory(cards []observe.GPU) (total, free float64) {

@@ -37,6 +37,7 @@ type Config struct {
 	Logs      *logs.Queue
 	Log       *slog.Logger
 	Router    *engine.Router
+	Warm      warm // nil = no engine keeps models in memory
 	GPUs      func(context.Context) ([]gpu.Device, error)
 	Version   string
 	Commit    string        // of the sources; empty = unknown
@@ -47,6 +48,15 @@ type Config struct {
 	// looked for.
 	MachineID func(context.Context) (string, error)
 	Presence  idleReader // nil = this computer
+}
+
+// warm is an engine that keeps models in memory between jobs.
+type warm interface {
+	// Holds tells whether a model is in memory.
+	Holds(model string) bool
+	// Release takes those out of memory that no job uses, and says whether there
+	// were any.
+	Release() bool
 }
 
 // idleReader says how long nobody has touched the computer.
@@ -91,6 +101,9 @@ func New(cfg Config) (*Worker, error) {
 	}
 	if taking.Presence == nil {
 		taking.Presence = presence.New()
+	}
+	if cfg.Warm != nil {
+		taking.Warm, taking.MakeRoom = cfg.Warm.Holds, w.makeRoom
 	}
 	if cfg.OutboxFS == nil { // any other may lie on no disk of this machine
 		taking.FreeDisk = func() (uint64, error) { return disk.Free(entries) }

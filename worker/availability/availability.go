@@ -60,6 +60,11 @@ type Config struct {
 	// free, in GiB. Total 0 means unknown. It looks afresh unless it has seen
 	// moments ago that need is free.
 	GPUMemory func(ctx context.Context, need float64) (total, free float64)
+	// Warm says whether a model is in memory already; nil = none ever is.
+	Warm func(model string) bool
+	// MakeRoom gives GPU memory back that only waits for a job, and says whether
+	// there was any. Nil means that there never is.
+	MakeRoom func(ctx context.Context) bool
 	// Stored says whether the result of a job is here already.
 	Stored func(jobID string) bool
 	Log    *slog.Logger

@@ -551,6 +551,38 @@ func TestOffers(t *testing.T) {
 	}
 }
 
+// A model in memory needs no more of it, and models that only wait for a job make
+// room for another, but not for one that never fits.
+func TestOffersAndWarmModels(t *testing.T) {
+	f := prepare()
+	free, released := 2.0, 0
+	f.cfg.GPUMemory = func(context.Context, float64) (float64, float64) { return 16, free }
+	f.cfg.Warm = func(model string) bool { return model == "warm" }
+	f.cfg.MakeRoom = func(context.Context) bool {
+		released++
+		free = 12
+		return true
+	}
+	offer := func(model string, need float64) bool {
+		_, _, refused := f.RefusalOf(t.Context(), protocol.Claim{JobID: "j", Model: model, VRAMGBEstimate: need})
+		return !refused
+	}
+	if !offer("warm", 8) || released != 0 {
+		t.Errorf("a warm model was refused, or %d were released", released)
+	}
+	if offer("huge", 15.5) || released != 0 {
+		t.Errorf("what never fits was taken, or %d were released", released)
+	}
+	if !offer("cold", 8) || released != 1 {
+		t.Errorf("refused although there is room; %d were released", released)
+	}
+	f.cfg.MakeRoom = func(context.Context) bool { return false }
+	free = 2
+	if offer("cold", 8) {
+		t.Error("taken although nothing could be released")
+	}
+}
+
 func ExampleController_PauseUntil() {
 	var slot observe.Slot[observe.Availability]
 	c := New(Config{Slot: &slot, Settings: func() Settings { return Settings{} }, Log: slog.New(slog.DiscardHandler)})

@@ -15,7 +15,8 @@ const reserve = 1.0
 // RefusalOf returns the reject of this offer alone, on a machine that may take
 // jobs and has none in flight, or false when it may be taken. What can never fit
 // here has no code, so that the studio offers it elsewhere; what does not fit now
-// is busy (§3.9). A job whose result is here already needs no memory.
+// is busy (§3.9). A job whose result is here already needs no memory, nor does one
+// whose model is in it. Models that only wait for a job make room for another.
 func (c *Controller) RefusalOf(ctx context.Context, claim protocol.Claim) (reason string, code protocol.RejectCode, refused bool) {
 	need := claim.VRAMGBEstimate
 	if need <= 0 || c.cfg.Stored != nil && c.cfg.Stored(claim.JobID) {
@@ -24,10 +25,13 @@ func (c *Controller) RefusalOf(ctx context.Context, claim protocol.Claim) (reaso
 	if limit := c.cfg.Settings().ThresholdGB; need > limit {
 		return fmt.Sprintf("too large: the job needs %s of GPU memory, this worker takes at most %s", atLeast(need), gb(limit)), "", true
 	}
-	if c.cfg.GPUMemory == nil {
+	if c.cfg.GPUMemory == nil || c.cfg.Warm != nil && c.cfg.Warm(claim.Model) {
 		return "", "", false
 	}
 	total, free := c.cfg.GPUMemory(ctx, need+reserve)
+	if total > 0 && need+reserve <= total && need+reserve > free && c.cfg.MakeRoom != nil && c.cfg.MakeRoom(ctx) {
+		total, free = c.cfg.GPUMemory(ctx, need+reserve)
+	}
 	switch {
 	case total <= 0: // nobody can tell
 		return "", "", false

@@ -16,6 +16,8 @@ type Request struct {
 	// Dir is an existing, empty folder that the engine owns for this job. The
 	// engine leaves its result file there and nothing else.
 	Dir string
+	// MemoryGB is what the model is said to need, in GiB; 0 = unknown.
+	MemoryGB float64
 
 	Image *Image
 	LLM   *LLM

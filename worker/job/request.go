@@ -11,7 +11,7 @@ import (
 func request(c protocol.Claim, dir string) engine.Request {
 	source := c.ModelSource
 	r := engine.Request{
-		JobID: c.JobID, Kind: engine.Kind(c.Task.Kind), Model: c.Model, Dir: dir,
+		JobID: c.JobID, Kind: engine.Kind(c.Task.Kind), Model: c.Model, Dir: dir, MemoryGB: c.VRAMGBEstimate,
 		Source: engine.Source{Engine: engine.ID(source.Engine), Defaults: defaults(source.CLIDefaults)},
 	}
 	for _, f := range source.Files {

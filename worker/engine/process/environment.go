@@ -1,8 +1,6 @@
 package process
 
 import (
-	"os"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -32,40 +30,4 @@ func Environment(environ []string) []string {
 		}
 	}
 	return allowed
-}
-
-// EngineEnvironment is Environment for a program in folder dir. When libraries lie
-// beside it, dir comes first where the loader looks for them, and what the worker
-// was given for that follows (engines spec §2). Windows looks there by itself.
-func EngineEnvironment(environ []string, dir string) []string {
-	allowed := Environment(environ)
-	variable, pattern := "LD_LIBRARY_PATH", "*.so*"
-	switch runtime.GOOS {
-	case "windows":
-		return allowed
-	case "darwin":
-		variable, pattern = "DYLD_LIBRARY_PATH", "*.dylib"
-	}
-	inherited := ""
-	for _, entry := range environ {
-		if value, ok := strings.CutPrefix(entry, variable+"="); ok {
-			inherited = value
-		}
-	}
-	search := inherited
-	if beside, err := filepath.Glob(filepath.Join(escapeGlob(dir), pattern)); err == nil && len(beside) > 0 {
-		search = dir
-		if inherited != "" {
-			search += string(os.PathListSeparator) + inherited
-		}
-	}
-	if search != "" {
-		allowed = append(allowed, variable+"="+search)
-	}
-	return allowed
-}
-
-// escapeGlob makes a pattern that matches the path itself.
-func escapeGlob(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }

@@ -287,39 +287,6 @@ func TestResidentRunsUntilItIsStopped(t *testing.T) {
 	}
 }
 
-func TestEngineEnvironment(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("the variable has another name on this system")
-	}
-	bare, full := t.TempDir(), filepath.Join(t.TempDir(), "a[1]")
-	if err := os.Mkdir(full, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(full, "libx.so.1"), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]struct {
-		dir, inherited, want string
-	}{
-		"nothing beside":          {bare, "", ""},
-		"nothing beside, but set": {bare, "/opt/lib", "/opt/lib"},
-		"libraries beside":        {full, "", full},
-		"both":                    {full, "/opt/lib", full + ":/opt/lib"},
-	} {
-		environ := []string{"PATH=/bin", "TOKEN=x"}
-		want := []string{"PATH=/bin"}
-		if c.inherited != "" {
-			environ = append(environ, "LD_LIBRARY_PATH="+c.inherited)
-		}
-		if c.want != "" {
-			want = append(want, "LD_LIBRARY_PATH="+c.want)
-		}
-		if got := process.EngineEnvironment(environ, c.dir); !slices.Equal(got, want) {
-			t.Errorf("%s: %q, want %q", name, got, want)
-		}
-	}
-}
-
 func TestEnvironment(t *testing.T) {
 	got := process.Environment([]string{
 		"PATH=/bin", "HOME=/h", "LANG=C", "TMPDIR=/t", "XDG_RUNTIME_DIR=/r", "CUDA_VISIBLE_DEVICES=0",

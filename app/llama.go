@@ -1,0 +1,50 @@
+package app
+
+import (
+	"context"
+	"log/slog"
+	"os"
+
+	"studioworker/gpu"
+	"studioworker/worker/engine/llamacpp"
+	tools "studioworker/worker/engine/program"
+	"studioworker/worker/engine/supply"
+	"studioworker/worker/observe"
+	"studioworker/worker/ram"
+)
+
+// newLlama makes the engine of language models and the tool that finds its
+// program.
+func newLlama(log *slog.Logger, places tools.Places, models supply.Models, root func() string) (*llamacpp.Engine, *tools.Tool) {
+	tool := llamacpp.NewTool(places, os.Getenv("STUDIO_WORKER_LLAMA_SERVER"), func() []string { return slots(root(), string(llamacpp.ID)) })
+	tool.Log = log
+	return llamacpp.New(llamacpp.Config{
+		Log: log, Tool: tool, Models: models, Root: root, Own: ram.Own, Free: freeMemory(gpu.New(gpu.Config{Logger: log})),
+	}), tool
+}
+
+// freeMemory tells how much memory is free: that of the first graphics card, or
+// that of the system.
+func freeMemory(cards *gpu.Prober) func(context.Context, bool) (uint64, bool) {
+	return func(ctx context.Context, cpu bool) (uint64, bool) {
+		if cpu {
+			n, err := ram.Available()
+			return n, err == nil
+		}
+		list, err := cards.List(ctx)
+		if err != nil || len(list) == 0 || list[0].TotalBytes == 0 || list[0].FreeUnknown {
+			return 0, false
+		}
+		return list[0].FreeBytes, true
+	}
+}
+
+// giveBack frees the memory of idle models when the person pauses: they want
+// their computer. It ends with ctx.
+func (e *engineSet) giveBack(ctx context.Context, availability *observe.Slot[observe.Availability]) {
+	for now := range availability.Watch(ctx) {
+		if now.Block == observe.BlockPaused {
+			e.llama.Release()
+		}
+	}
+}
