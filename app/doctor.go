@@ -143,6 +143,10 @@ func (c *command) writeBundle(configPath, target string, found []doctor.Finding,
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("read the log: %w", err)
 	}
+	crashes, err := crashReports(configPath)
+	if err != nil {
+		return err
+	}
 	about := fmt.Sprintf("studio-worker %s (%s), %s/%s\nwritten %s\n\nEvery file here is text. What was taken out is marked [redacted: ...].\nPrompts and results are not in it.\n",
 		Version, variant, runtime.GOOS, runtime.GOARCH, time.Now().UTC().Format(time.RFC3339))
 	files := []struct{ name, text string }{
@@ -150,6 +154,7 @@ func (c *command) writeBundle(configPath, target string, found []doctor.Finding,
 		{"doctor.json", string(findings)},
 		{"config.toml", shown},
 		{"status.json", string(state)},
+		{"crashes.txt", crashes},
 		{"worker.log", log},
 	}
 	var buffer bytes.Buffer

@@ -102,6 +102,7 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	file := newLogFile(hc.path)
 	undo = append(undo, file.Close)
 	h.log, h.flush = withFile(h.log, file), closing(h.flush, file)
+	watchCrashes(hc.path, h.log)
 	cards := gpu.New(gpu.Config{Logger: h.log})
 	store, err := openConfig(ctx, hc.path, cards, h.log)
 	if err != nil {

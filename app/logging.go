@@ -89,7 +89,7 @@ func newSentry(dsn string, transport sentry.Transport) (*sentry.Hub, error) {
 }
 
 // sentryHandler reports errors. Only the constant message goes out: attributes
-// may hold paths and prompts.
+// may hold paths and prompts. A crash goes out as its report.
 type sentryHandler struct{ hub *sentry.Hub }
 
 func (h sentryHandler) Enabled(_ context.Context, level slog.Level) bool {
@@ -97,6 +97,17 @@ func (h sentryHandler) Enabled(_ context.Context, level slog.Level) bool {
 }
 
 func (h sentryHandler) Handle(_ context.Context, r slog.Record) error {
+	var crash *crashReport
+	r.Attrs(func(a slog.Attr) bool {
+		if report, ok := a.Value.Any().(crashReport); ok && a.Key == crashKey {
+			crash = &report
+		}
+		return crash == nil
+	})
+	if crash != nil {
+		h.hub.CaptureEvent(crash.event())
+		return nil
+	}
 	h.hub.CaptureMessage(r.Message)
 	return nil
 }

@@ -50,7 +50,27 @@ func program() int {
 	if os.Getenv(crashTrace) != "" {
 		return crashProgram(context.Background(), os.Args[1], streams)
 	}
+	if message := os.Getenv(panicVariable); message != "" {
+		streams.Err = &panicsAfter{w: streams.Err, line: "studio-worker starts", message: message}
+	}
 	return Main(context.Background(), os.Args[1:], streams)
+}
+
+// panicVariable makes the program panic in a goroutine of its own, with its value as the
+// message, once the worker has started.
+const panicVariable = "STUDIO_WORKER_TEST_PANIC"
+
+// panicsAfter panics when a line has been written.
+type panicsAfter struct {
+	w             io.Writer
+	line, message string
+}
+
+func (p *panicsAfter) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), p.line) {
+		go panic(p.message)
+	}
+	return p.w.Write(b)
 }
 
 // fakeSpeech is an espeak-ng that asks the desk before it speaks. The desk

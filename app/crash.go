@@ -1,0 +1,260 @@
+package app
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/getsentry/sentry-go"
+	"github.com/spf13/cobra"
+
+	"studioworker/worker/atomicfile"
+)
+
+// A crash is a panic that nothing caught, or an error of the Go runtime. Go writes its
+// text to a file; the next start makes a report of it, which holds no values: no messages
+// of our own, no arguments, no folders. The text itself is removed.
+const (
+	rawCrash     = "crash.raw" // beside the config, while the program runs
+	crashFolder  = "crashes"
+	keptCrashes  = 10
+	maxRawCrash  = 1 << 20 // bytes that are read of a text; a thousand goroutines
+	maxFrames    = 100
+	crashStamp   = "20060102T150405Z"
+	crashPattern = "crash-*.txt"
+)
+
+// watchCrashes makes a report of the crash of the last run, if there was one, and has the
+// Go runtime write down the next. What fails is logged: a worker can do without.
+func watchCrashes(configPath string, log *slog.Logger) {
+	dir := filepath.Dir(configPath)
+	raw := filepath.Join(dir, rawCrash)
+	if err := reportCrash(dir, raw, log); err != nil {
+		log.Warn("the crash of the last run cannot be reported", "error", err)
+	}
+	f, err := os.OpenFile(raw, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		log.Warn("a crash would not be written down", "error", err)
+		return
+	}
+	// The runtime keeps a copy of the file's descriptor.
+	if err := errors.Join(debug.SetCrashOutput(f, debug.CrashOptions{}), f.Close()); err != nil {
+		log.Warn("a crash would not be written down", "error", err)
+	}
+}
+
+// reportCrash turns the raw text of a crash into a report.
+func reportCrash(dir, raw string, log *slog.Logger) error {
+	info, err := os.Stat(raw)
+	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(raw)
+	if err != nil {
+		return err
+	}
+	report := readCrash(io.LimitReader(f, maxRawCrash))
+	report.at = info.ModTime().UTC()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	folder := filepath.Join(dir, crashFolder)
+	if err := os.MkdirAll(folder, 0o700); err != nil {
+		return err
+	}
+	path := filepath.Join(folder, "crash-"+report.at.Format(crashStamp)+".txt")
+	if err := atomicfile.Write(path, []byte(report.text()), 0o600); err != nil {
+		return err
+	}
+	log.Error("the last run crashed", "report", path, "what", report.what, crashKey, report)
+	return errors.Join(os.Remove(raw), pruneCrashes(folder))
+}
+
+// crashKey is the attribute by which the handler for Sentry knows a crash. The report's
+// other readers see what it is.
+const crashKey = "crash"
+
+// pruneCrashes keeps the newest reports.
+func pruneCrashes(folder string) error {
+	reports, err := filepath.Glob(filepath.Join(folder, crashPattern))
+	if err != nil || len(reports) <= keptCrashes {
+		return err
+	}
+	slices.Sort(reports) // the names are times
+	for _, path := range reports[:len(reports)-keptCrashes] {
+		err = errors.Join(err, os.Remove(path))
+	}
+	return err
+}
+
+// crashReport is what is told of a crash.
+type crashReport struct {
+	at     time.Time
+	what   string // the runtime's words, or that the message is left out
+	frames []crashFrame
+}
+
+// crashFrame is one call of the goroutine that crashed, the innermost first.
+type crashFrame struct {
+	function string // with its package
+	file     string // with its folder
+	line     int
+}
+
+var (
+	crashHead = regexp.MustCompile(`^(panic|fatal error): (.*)$`)
+	crashCall = regexp.MustCompile(`^([A-Za-z0-9_./*()\[\]~-]+)\((?:[^()]|\.\.\.)*\)$`)
+	crashLine = regexp.MustCompile(`^\t(.+\.(?:go|s)):(\d+)(?: \+0x[0-9a-f]+)?$`)
+)
+
+// readCrash reads the text that the Go runtime writes: what happened, then the calls of
+// each goroutine. Only the first goroutine's are taken, and of no line more than is known
+// to be code: a message may be anything that a job brought in.
+func readCrash(text io.Reader) crashReport {
+	r := crashReport{what: "unknown"}
+	lines := bufio.NewScanner(text)
+	lines.Buffer(nil, maxRawCrash)
+	goroutines, function := 0, ""
+	for lines.Scan() {
+		line := lines.Text()
+		if match := crashHead.FindStringSubmatch(line); match != nil && r.what == "unknown" {
+			r.what = match[1] + ": " + runtimeWords(match[1], match[2])
+			continue
+		}
+		if strings.HasPrefix(line, "goroutine ") && strings.HasSuffix(line, "]:") {
+			if goroutines++; goroutines > 1 {
+				break
+			}
+			continue
+		}
+		if goroutines == 0 {
+			continue // the message may have lines of its own
+		}
+		if match := crashCall.FindStringSubmatch(line); match != nil {
+			function = match[1]
+			continue
+		}
+		if match := crashLine.FindStringSubmatch(line); match != nil && function != "" && len(r.frames) < maxFrames {
+			n, err := strconv.Atoi(match[2])
+			if err != nil {
+				continue
+			}
+			file := filepath.ToSlash(match[1])
+			r.frames = append(r.frames, crashFrame{function, lastTwo(file), n})
+			function = ""
+		}
+	}
+	return r
+}
+
+// runtimeWords are the words of the Go runtime itself; any other message is left out.
+func runtimeWords(sort, message string) string {
+	if sort == "fatal error" || strings.HasPrefix(message, "runtime error: ") {
+		message, _, _ = strings.Cut(message, " [recovered")
+		return message
+	}
+	return "[message left out]"
+}
+
+// lastTwo is a file with the folder it lies in.
+func lastTwo(path string) string {
+	if i := strings.LastIndexByte(path, '/'); i > 0 {
+		if j := strings.LastIndexByte(path[:i], '/'); j >= 0 {
+			return path[j+1:]
+		}
+	}
+	return path
+}
+
+// text is the report as people read it. It is all there is.
+func (r crashReport) text() string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "studio-worker %s (%s) crashed at %s\n%s\n\n", Version, variant, r.at.Format(time.RFC3339), r.what)
+	for _, f := range r.frames {
+		fmt.Fprintf(&b, "%s\n\t%s:%d\n", f.function, f.file, f.line)
+	}
+	return b.String()
+}
+
+// LogValue makes a log line of the report: the call that crashed.
+func (r crashReport) LogValue() slog.Value {
+	for _, f := range r.frames {
+		if !strings.HasPrefix(f.function, "runtime.") && f.function != "panic" {
+			return slog.StringValue(fmt.Sprintf("%s at %s:%d", f.function, f.file, f.line))
+		}
+	}
+	return slog.StringValue("unknown")
+}
+
+// event is the report as Sentry takes it.
+func (r crashReport) event() *sentry.Event {
+	e := sentry.NewEvent()
+	e.Level, e.Timestamp = sentry.LevelFatal, r.at
+	trace := &sentry.Stacktrace{}
+	for _, f := range slices.Backward(r.frames) { // Sentry wants the innermost last
+		module, function := "", f.function
+		if i := strings.LastIndexByte(f.function, '/'); strings.Contains(f.function[i+1:], ".") {
+			dot := i + 1 + strings.IndexByte(f.function[i+1:], '.')
+			module, function = f.function[:dot], f.function[dot+1:]
+		}
+		trace.Frames = append(trace.Frames, sentry.Frame{
+			Module: module, Function: function, Filename: f.file, Lineno: f.line, InApp: strings.HasPrefix(f.function, "studioworker/"),
+		})
+	}
+	e.Exception = []sentry.Exception{{Type: "crash", Value: r.what, Stacktrace: trace}}
+	return e
+}
+
+func (c *command) crashesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "crashes", Short: "Print the reports of crashes, as they would be sent", Args: noArgs,
+		Long: `Print the reports of the last ten crashes, oldest first. A report names the code
+that ran and nothing it worked on: no messages, no values, no folders. With SENTRY_DSN
+set, the program sends exactly this at its next start; without it, nothing is sent.`,
+		RunE: func(*cobra.Command, []string) error {
+			path, err := c.path()
+			if err != nil {
+				return err
+			}
+			text, err := crashReports(path)
+			if err != nil {
+				return err
+			}
+			fmt.Fprint(c.Out, cmp.Or(text, "no crash was reported\n"))
+			return nil
+		},
+	}
+}
+
+// crashReports are all reports beside a config, oldest first, each after its path.
+func crashReports(configPath string) (string, error) {
+	reports, err := filepath.Glob(filepath.Join(filepath.Dir(configPath), crashFolder, crashPattern))
+	if err != nil {
+		return "", err
+	}
+	slices.Sort(reports) // the names are times
+	var all strings.Builder
+	for _, report := range reports {
+		text, err := os.ReadFile(report)
+		if err != nil {
+			return "", fmt.Errorf("read a report: %w", err)
+		}
+		fmt.Fprintf(&all, "%s\n%s\n", report, text)
+	}
+	return all.String(), nil
+}

@@ -1,0 +1,182 @@
+//go:build !windows
+
+package app
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getsentry/sentry-go"
+)
+
+// sentryDouble catches what is sent to Sentry.
+func sentryDouble(t *testing.T) (dsn string, caught <-chan string) {
+	t.Helper()
+	sent := make(chan string, 16)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
+		if err == nil && r.Header.Get("Content-Encoding") == "gzip" {
+			var z *gzip.Reader
+			if z, err = gzip.NewReader(bytes.NewReader(body)); err == nil {
+				body, err = io.ReadAll(io.LimitReader(z, 1<<20))
+			}
+		}
+		if err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		sent <- string(body)
+	}))
+	t.Cleanup(server.Close)
+	return "http://key@" + server.Listener.Addr().(*net.TCPAddr).String() + "/1", sent
+}
+
+// A panic in any goroutine ends the program. The next start reports the code that did it,
+// and nothing that it worked on: not in the file, not in the log, not at Sentry.
+func TestCrashIsReportedWithoutWhatItWorkedOn(t *testing.T) {
+	h := newHome(t)
+	plant(t, h)
+	dsn, sent := sentryDouble(t)
+	h.extra = []string{panicVariable + "=cannot draw " + plantedPrompt + "\ngoroutine 7 [running]:\n" + plantedMail + " " + plantedToken + " " + h.dir}
+	crashed := h.start(t, "run")
+	if code := crashed.wait(t); code == 0 {
+		t.Fatalf("the program did not crash:\n%s", crashed.err)
+	}
+	dir := filepath.Dir(h.config)
+	if err := os.Remove(filepath.Join(dir, "worker.log")); err != nil { // plant wrote secrets there
+		t.Fatal(err)
+	}
+	h.extra = []string{"SENTRY_DSN=" + dsn}
+	next := h.start(t, "run")
+	next.await(t, 1, "the last run crashed")
+	next.await(t, 1, "studio-worker starts") // from here on a signal stops it in good order
+	next.stop(t)
+	payload := <-sent
+
+	reports, err := filepath.Glob(filepath.Join(dir, "crashes", "crash-*.txt"))
+	if err != nil || len(reports) != 1 {
+		t.Fatalf("reports %v, %v, want one", reports, err)
+	}
+	report, err := os.ReadFile(reports[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.ReadFile(filepath.Join(dir, "worker.log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := h.want(t, "crashes")
+	for name, text := range map[string]string{
+		"report": string(report), "log": string(log), "stderr": next.err.String(), "payload": payload, "crashes": shown,
+	} {
+		host, err := os.Hostname()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, secret := range []string{plantedToken, plantedPrompt, plantedMail} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%s holds %q:\n%s", name, secret, text)
+			}
+		}
+		if name == "payload" && (strings.Contains(text, h.dir) || strings.Contains(text, host)) {
+			t.Errorf("the payload names the home or the computer:\n%s", text)
+		}
+		if name != "log" && name != "stderr" && !strings.Contains(text, "panic: [message left out]") {
+			t.Errorf("%s does not say what happened:\n%s", name, text)
+		}
+	}
+	if !strings.Contains(shown, string(report)) {
+		t.Errorf("crashes shows\n%s\nnot\n%s", shown, report)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "crash.raw")); err != nil {
+		t.Errorf("the next crash would not be written down: %v", err)
+	}
+	again := h.start(t, "run")
+	again.await(t, 1, "studio-worker starts")
+	again.stop(t)
+	if strings.Contains(again.err.String(), "crashed") {
+		t.Errorf("the same crash is reported twice:\n%s", again.err)
+	}
+}
+
+const plainCrash = `panic: runtime error: index out of range [5] with length 3 [recovered, repanicked]
+
+goroutine 42 [running]:
+studioworker/worker/job.(*Runner).work(0xc000123456, {0x1234, 0x5})
+	/home/ada/src/studioworker/worker/job/runner.go:123 +0x1d
+studioworker/worker/job.(*Runner).Run.func1()
+	/home/ada/src/studioworker/worker/job/runner.go:99 +0x25
+created by studioworker/worker.(*Worker).Run in goroutine 1
+	/home/ada/src/studioworker/worker/worker.go:140 +0x3a
+
+goroutine 1 [select]:
+main.main()
+	/home/ada/src/studioworker/main.go:12 +0x1
+`
+
+func TestCrashReportNamesTheCode(t *testing.T) {
+	r := readCrash(strings.NewReader(plainCrash))
+	want := []crashFrame{
+		{"studioworker/worker/job.(*Runner).work", "job/runner.go", 123},
+		{"studioworker/worker/job.(*Runner).Run.func1", "job/runner.go", 99},
+	}
+	if r.what != "panic: runtime error: index out of range [5] with length 3" || !slices.Equal(r.frames, want) {
+		t.Errorf("%q, %+v, want %+v", r.what, r.frames, want)
+	}
+	e := r.event()
+	frames := e.Exception[0].Stacktrace.Frames
+	last := frames[len(frames)-1]
+	if e.Level != sentry.LevelFatal || last.Module != "studioworker/worker/job" || last.Function != "(*Runner).work" || !last.InApp {
+		t.Errorf("event %+v with %+v", e.Level, last)
+	}
+	if got := r.LogValue().String(); got != "studioworker/worker/job.(*Runner).work at job/runner.go:123" {
+		t.Errorf("log value %q", got)
+	}
+}
+
+func TestOnlyTheNewestReportsStay(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{
+		"01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, "crash-202601"+name+"T000000Z.txt"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := pruneCrashes(dir); err != nil {
+		t.Fatal(err)
+	}
+	left, err := filepath.Glob(filepath.Join(dir, "*"))
+	if err != nil || len(left) != keptCrashes || !strings.HasSuffix(left[0], "crash-20260103T000000Z.txt") {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
+func FuzzReadCrash(f *testing.F) {
+	f.Add(plainCrash)
+	f.Add("fatal error: all goroutines are asleep - deadlock!\n\ngoroutine 1 [select]:\nmain.main()\n\t/x/y.go:1 +0x1\n")
+	f.Add("panic: a planted secret\ngoroutine 9 [running]:\nplanted secret(…)\n\t/planted secret.go:9\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		r := readCrash(strings.NewReader(text))
+		if len(r.frames) > maxFrames {
+			t.Errorf("%d frames", len(r.frames))
+		}
+		for _, frame := range r.frames {
+			if strings.ContainsAny(frame.function+frame.file, "\n\r") || strings.Count(frame.file, "/") > 1 {
+				t.Errorf("frame %+v", frame)
+			}
+		}
+		if len(r.event().Exception[0].Stacktrace.Frames) != len(r.frames) {
+			t.Error("frames were lost on the way to the event")
+		}
+	})
+}
