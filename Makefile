@@ -1,6 +1,6 @@
 # Each verb is a thin call: the work is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run build headless test lint fmt bench screenshots
+.PHONY: help run build headless test test-engines lint fmt bench screenshots
 
 help: ## Show this list
 	@awk -F ': ## ' '/^[a-z]+: ## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,10 @@ headless: ## Build the static program without a window: bin/studio-worker
 test: ## Run every test, with the race detector
 	@scripts/setup
 	go test -race -shuffle=on ./...
+
+test-engines: ## Test the engines with real programs and models (fetches them once)
+	@scripts/setup engines
+	@scripts/engines/test
 
 lint: ## Check style, mistakes and the import arrows
 	go tool -modfile=scripts/tools.mod golangci-lint run

@@ -84,7 +84,9 @@ func TestSetupCommands(t *testing.T) {
 		{"debian, with package lists", debian, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus"}},
 		{"debian, headless", debian, "headless", []string{lists}, []string{aptInstall + "espeak-ng"}},
 		{"debian, window", debian, "window", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow}},
-		{"debian, all", debian, "all", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus openbox xdotool imagemagick"}},
+		{"debian, all", debian, "all", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus ffmpeg g++ cmake make npm python3 python3-pip openbox xdotool imagemagick"}},
+		{"debian, engines", debian, "engines", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus ffmpeg g++ cmake make npm python3 python3-pip"}},
+		{"fedora, engines", fedora, "engines", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon ffmpeg-free gcc-c++ cmake make nodejs-npm python3 python3-pip"}},
 		{"ubuntu", ubuntu, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus"}},
 		{"like ubuntu", mint, "headless", []string{lists}, []string{aptInstall + "espeak-ng"}},
 		{"fedora", fedora, "test", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon"}},
@@ -113,6 +115,7 @@ func TestSetupWithEverythingInstalled(t *testing.T) {
 	root := t.TempDir()
 	put(t, root,
 		"usr/bin/espeak-ng", "usr/bin/gcc", "usr/bin/pkg-config", "usr/bin/Xvfb", "usr/bin/dbus-daemon",
+		"usr/bin/ffmpeg", "usr/bin/g++", "usr/bin/cmake", "usr/bin/make", "usr/bin/npm", "usr/bin/python3", "usr/bin/pip",
 		"usr/bin/openbox", "usr/bin/xdotool", "usr/bin/import",
 		// Debian puts the C library's headers into a folder of the processor's name.
 		"usr/include/x86_64-linux-gnu/stdio.h", "usr/include/GL/gl.h", "usr/include/X11/Xlib.h",

@@ -8,6 +8,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	_ "image/jpeg" // grey ones are among them
 	"image/png"
 	"log/slog"
 	"os"
@@ -214,6 +218,11 @@ func (e *Engine) prepare(ctx context.Context, p plan, held *supply.Held, scratch
 		if err != nil {
 			return f, fmt.Errorf("%s picture: %w", input.base, err)
 		}
+		if input.base != "mask" {
+			if path, err = coloured(path); err != nil {
+				return f, fmt.Errorf("%s picture: %w", input.base, err)
+			}
+		}
 		*input.to = path
 	}
 	for _, text := range []struct {
@@ -340,6 +349,35 @@ func publish(out, dir string, p plan) (engine.Result, error) {
 		return engine.Result{}, fmt.Errorf("write the result: %w", err)
 	}
 	return res, nil
+}
+
+// coloured returns a picture that has colours: the program refuses a grey one, where
+// the reference worker's jobs name any. One that cannot be read here is left to the
+// program.
+func coloured(path string) (string, error) {
+	data, err := os.ReadFile(path) // Inputs bounds it, and its pixels
+	if err != nil {
+		return "", fmt.Errorf("read the picture: %w", err)
+	}
+	size, _, err := image.DecodeConfig(bytes.NewReader(data))
+	if err != nil || size.ColorModel != color.GrayModel && size.ColorModel != color.Gray16Model {
+		return path, nil //nolint:nilerr // the program says what is wrong with it
+	}
+	grey, _, err := image.Decode(bytes.NewReader(data))
+	if err != nil {
+		return path, nil //nolint:nilerr // as above
+	}
+	full := image.NewRGBA(grey.Bounds())
+	draw.Draw(full, full.Rect, grey, grey.Bounds().Min, draw.Src)
+	var buf bytes.Buffer
+	if err := png.Encode(&buf, full); err != nil {
+		return "", fmt.Errorf("give the picture colours: %w", err)
+	}
+	path = strings.TrimSuffix(path, filepath.Ext(path)) + ".png"
+	if err := os.WriteFile(path, buf.Bytes(), 0o600); err != nil {
+		return "", fmt.Errorf("give the picture colours: %w", err)
+	}
+	return path, nil
 }
 
 // toBMP converts a picture that the program wrote as PNG.
