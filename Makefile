@@ -32,6 +32,5 @@ fmt: ## Format the Go code
 bench: ## Run every benchmark
 	@scripts/bench
 
-screenshots: ## Draw docs/screenshots/ anew
-	@scripts/setup screenshots
+screenshots: ## Draw every page in every state into .tmp/screenshots/
 	@scripts/screenshots

@@ -23,6 +23,7 @@ type aboutPage struct {
 	update, checked, notes          *widget.Label
 	bar                             *meter
 	check, restart                  *widget.Button
+	restartPart                     fyne.CanvasObject // restart with what is around it
 	trouble                         *widget.Label
 	licences                        *widget.List
 	licence                         *widget.Label // text of the selected one
@@ -40,7 +41,7 @@ func newAboutPage(tr *words.Printer, th *Theme, a actions, c Controls, copyText 
 		update: widget.NewLabel(""), checked: muted(widget.NewLabel("")), notes: widget.NewLabel(""),
 		bar:     newMeter(),
 		check:   widget.NewButton(tr.T("Check now"), nil),
-		restart: widget.NewButton(tr.T("Restart with the new version"), nil),
+		restart: widget.NewButton(tr.T("Restart now"), nil),
 		trouble: newErrorLabel(),
 	}
 	p.update.Wrapping, p.notes.Wrapping = fyne.TextWrapWord, fyne.TextWrapWord
@@ -63,8 +64,9 @@ func newAboutPage(tr *words.Printer, th *Theme, a actions, c Controls, copyText 
 	p.check.OnTapped = func() { ask(action{do: c.CheckUpdate}) }
 	p.restart.OnTapped = func() { ask(action{do: c.RestartForUpdate}) }
 	p.bar.Hide()
-	p.restart.Hide()
 
+	p.restartPart = normal(p.restart, th)
+	p.restartPart.Hide()
 	copyButton := func(l *widget.Label) fyne.CanvasObject {
 		b := widget.NewButtonWithIcon(tr.T("Copy"), theme.ContentCopyIcon(), func() { copyText(l.Text) })
 		b.Importance = widget.LowImportance
@@ -72,11 +74,11 @@ func newAboutPage(tr *words.Printer, th *Theme, a actions, c Controls, copyText 
 	}
 	program := card(AppName, stack(0,
 		fact(tr.T("Version"), p.version, nil),
-		fact(tr.T("Commit"), dropped(p.commit), copyButton(p.commit)),
+		fact(tr.T("Commit"), dropped(p.commit), nil),
 		fact(tr.T("Config"), dropped(p.config), copyButton(p.config)),
 		fact(tr.T("Studio"), p.studio, nil)))
 	updates := card(tr.T("Updates"), stack(4, p.update, pad(0, 0, labelInset, labelInset, p.bar), p.notes, p.checked,
-		pad(4, 0, labelInset, 0, row(8, normal(p.check, th), normal(p.restart, th))), p.trouble))
+		pad(4, 0, labelInset, 0, row(8, normal(p.check, th), p.restartPart)), p.trouble))
 	page := stack(margin, container.New(shares{margin, []float32{1, 1}}, program, updates), card(tr.T("Licences of what is inside"), p.newLicences(tr)))
 	p.root = container.NewVScroll(container.NewThemeOverride(pad(margin, margin, margin, margin, page), dense{th}))
 	return p
@@ -140,5 +142,5 @@ func (p *aboutPage) show(m model.About) {
 	show(p.bar, m.Measured)
 	p.bar.set(m.Fraction)
 	enable(p.check, m.CanCheck && !p.busy)
-	show(p.restart, m.CanRestart)
+	show(p.restartPart, m.CanRestart)
 }

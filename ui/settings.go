@@ -25,6 +25,7 @@ type settingsPage struct {
 	root   fyne.CanvasObject
 	scroll *container.Scroll
 	cards  *fyne.Container
+	dense  *container.ThemeOverride
 	save   *widget.Button
 	undo   *widget.Button
 	foot   *widget.Label
@@ -78,9 +79,10 @@ func newSettingsPage(tr *words.Printer, th *Theme, form *model.Form, do settings
 	p.save.Importance = widget.HighImportance
 	p.save.OnTapped = p.saveDraft
 	p.undo.OnTapped = p.takeBack
-	p.scroll = container.NewVScroll(container.NewThemeOverride(pad(margin, margin, margin, margin, p.cards), dense{th}))
+	p.dense = container.NewThemeOverride(pad(margin, margin, margin, margin, p.cards), dense{th})
+	p.scroll = container.NewVScroll(p.dense)
 	footer := container.NewStack(newPanel(colorSurface, 0, false),
-		pad(8, 8, margin, margin, container.NewBorder(nil, nil, nil, row(8, p.undo, p.save), centred(p.foot))))
+		pad(4, 4, margin, margin, container.NewBorder(nil, nil, nil, row(8, p.undo, p.save), centred(p.foot))))
 	p.root = container.NewBorder(nil, footer, nil, nil, p.scroll)
 	p.footer()
 	return p
@@ -147,6 +149,7 @@ func (p *settingsPage) layOut() {
 		}
 		p.cards.Add(card(s.Title, pad(4, 0, 0, 0, lines)))
 	}
+	p.dense.Refresh() // what is new must learn of it
 }
 
 // registration is where the person can begin anew with the studio.

@@ -348,7 +348,7 @@ func TestAboutPage(t *testing.T) {
 	w, c := newTestWindow(t, configured)
 	w.tabs.SelectIndex(pageAbout)
 	p := w.about
-	if p.version.Text != "0.1.0" || p.studio.Text != "studio.example.org" || p.restart.Visible() || p.licences.Length() < 20 {
+	if p.version.Text != "0.1.0" || p.studio.Text != "studio.example.org" || p.restartPart.Visible() || p.licences.Length() < 20 {
 		t.Errorf("version %q, studio %q", p.version.Text, p.studio.Text)
 	}
 	test.Tap(p.check)
@@ -403,7 +403,7 @@ func TestFirstStart(t *testing.T) {
 	configured(w.obs)
 	w.obs.Registration.Set(observe.Registration{State: observe.RegistrationPending, RequestID: "rr-1"})
 	w.refresh(partValues)
-	if !p.joining.Visible() || p.choose.Visible() || w.tabs.Visible() || p.request.Text != "rr-1" || p.again.Visible() {
+	if !p.joining.Visible() || p.choose.Visible() || w.tabs.Visible() || p.request.Text != "rr-1" || p.againPart.Visible() {
 		t.Errorf("waiting: %q, request %q", p.title.Text, p.request.Text)
 	}
 	tapNamed(t, p.requestRow, "Copy")
@@ -411,13 +411,13 @@ func TestFirstStart(t *testing.T) {
 		t.Errorf("copied %q", got)
 	}
 	test.Tap(p.other)
-	if !p.choose.Visible() || !p.back.Visible() {
+	if !p.choose.Visible() || !p.backPart.Visible() {
 		t.Error("no other studio can be chosen")
 	}
 	test.Tap(p.back)
 	w.obs.Registration.Set(observe.Registration{State: observe.RegistrationRejected, Reason: "unknown computer"})
 	w.refresh(partValues)
-	if !p.again.Visible() || !strings.Contains(p.text.Text, "unknown computer") {
+	if !p.againPart.Visible() || !strings.Contains(p.text.Text, "unknown computer") {
 		t.Errorf("declined: %q", p.text.Text)
 	}
 	drainActions(t, w)

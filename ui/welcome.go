@@ -32,6 +32,8 @@ type welcomePage struct {
 	requestRow    fyne.CanvasObject
 	since         *widget.Label
 	again, around *widget.Button
+	againPart     fyne.CanvasObject // again with what is around it
+	backPart      fyne.CanvasObject
 	other         *widget.Button
 	againNote     *widget.Label
 
@@ -62,7 +64,7 @@ func newWelcomePage(tr *words.Printer, th *Theme, do welcomeActions) *welcomePag
 	p := &welcomePage{tr: tr}
 	p.newChoice(th, do, heading, wrapped)
 	p.newJoining(th, do, heading, wrapped)
-	page := container.NewStack(p.choose, p.joining)
+	page := stack(0, p.choose, p.joining)
 	p.root = container.NewVScroll(container.NewThemeOverride(pad(24, margin, 24, 24, page), dense{th}))
 	p.show(model.Welcome{Stage: model.StageChoose})
 	return p
@@ -95,7 +97,6 @@ func (p *welcomePage) newChoice(th *Theme, do welcomeActions, heading, wrapped f
 	p.address.OnSubmitted = func(string) { submit() }
 	p.address.OnChanged = func(string) { p.checkAddress() }
 	p.join.Disable()
-	p.back.Hide()
 
 	intro := muted(wrapped(tr.T("This program lends your computer to a studio, which sends it jobs: pictures, text, speech, video. " +
 		"Where should the jobs come from?")))
@@ -106,8 +107,10 @@ func (p *welcomePage) newChoice(th *Theme, do welcomeActions, heading, wrapped f
 	join := card(tr.T("Join a studio"), container.NewBorder(
 		wrapped(tr.T("Lends this computer to a studio that you know. Its operator approves the computer once.")),
 		pad(12, 0, inset, 0, stack(8, line(row(0), normal(p.address, th), pad(0, 0, 8, 0, normal(p.join, th))), p.joinNote)), nil, nil))
+	p.backPart = pad(0, 0, labelInset, 0, row(8, normal(p.back, th)))
+	p.backPart.Hide()
 	p.choose = stack(margin, heading(tr.T("Welcome")), intro, container.New(shares{margin, []float32{1, 1}}, here, join),
-		pad(0, 0, labelInset, 0, row(8, normal(p.back, th))))
+		p.backPart)
 }
 
 // newJoining builds what stands there while the studio decides.
@@ -133,13 +136,14 @@ func (p *welcomePage) newJoining(th *Theme, do welcomeActions, heading, wrapped 
 			}
 		})
 	}
+	p.againPart = normal(p.again, th)
 	p.other = widget.NewButton(tr.T("Choose another studio"), func() { p.choosing(true) })
 	p.around = widget.NewButton(tr.T("Look around meanwhile"), do.around)
 	mark := container.New(sized{w: 24, h: 24}, p.mark)
 	top := container.NewBorder(nil, nil, pad(0, 0, labelInset, 4, container.NewCenter(mark)), nil, p.title)
 	p.joining = container.NewStack(newPanel(colorSurface, 8, true), pad(cardPadding, cardPadding, cardPadding, cardPadding, stack(8,
 		top, p.text, p.requestRow, p.since,
-		pad(8, 0, labelInset, 0, row(8, normal(p.again, th), normal(p.other, th), normal(p.around, th))), p.againNote)))
+		pad(8, 0, labelInset, 0, row(8, p.againPart, normal(p.other, th), normal(p.around, th))), p.againNote)))
 }
 
 // show draws a stage.
@@ -151,7 +155,7 @@ func (p *welcomePage) show(m model.Welcome) {
 	choosing := m.Stage == model.StageChoose || p.elsewhere
 	show(p.choose, choosing)
 	show(p.joining, !choosing)
-	show(p.back, p.elsewhere)
+	show(p.backPart, p.elsewhere)
 	if m.Stage == model.StageChoose {
 		return
 	}
@@ -162,7 +166,7 @@ func (p *welcomePage) show(m model.Welcome) {
 	write(p.since, m.Since)
 	show(p.requestRow, m.Request != "")
 	show(p.since, m.Since != "")
-	show(p.again, m.Stage == model.StageDeclined)
+	show(p.againPart, m.Stage == model.StageDeclined)
 	show(p.againNote, p.againNote.Text != "")
 }
 

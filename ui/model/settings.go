@@ -1,7 +1,6 @@
 package model
 
 import (
-	"cmp"
 	"errors"
 	"maps"
 	"math"
@@ -400,17 +399,4 @@ func (f *Form) Foot(p *words.Printer) (string, Tone) {
 		return p.T("%d changes are not saved", n), ToneBusy
 	}
 	return "", ToneMuted
-}
-
-// NameOf finds the label of a key on the page; the key itself when it is not
-// there.
-func NameOf(sections []Section, key string) string {
-	for _, s := range sections {
-		for _, line := range s.Settings {
-			if line.Key == key {
-				return cmp.Or(line.Label, key)
-			}
-		}
-	}
-	return key
 }
