@@ -62,3 +62,14 @@ func (a asker) path(title, suggestion string, save func(path string, done func(e
 	d.Show()
 	a.win.Canvas().Focus(field)
 }
+
+// askFinish asks whether the program may end after the running job; without one it
+// simply quits.
+func (w *Window) askFinish() {
+	if w.obs.CurrentJob.Get().ID == "" {
+		w.ctl.FinishThenQuit()
+		return
+	}
+	asker{w.win, w.words}.sure(w.words.T("Quit after this job?"),
+		w.words.T("No more jobs are taken. The program stops when the running one has ended."), w.words.T("Finish, then quit"), w.ctl.FinishThenQuit)
+}

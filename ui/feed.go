@@ -112,6 +112,7 @@ func (f *feed) Run(ctx context.Context) error {
 	follow(ctx, g, &f.obs.CurrentJob, func() { f.mark(partValues) })
 	follow(ctx, g, &f.obs.Outbox, func() { f.mark(partValues) })
 	follow(ctx, g, &f.obs.GPUs, func() { f.mark(partValues) })
+	follow(ctx, g, &f.obs.Downloads, func() { f.mark(partValues) })
 	follow(ctx, g, &f.obs.History.Newest, func() { f.mark(partJobs) })
 	follow(ctx, g, &f.obs.Logs.Newest, func() { f.mark(partLogs) })
 	g.Go(func() error { f.pump(ctx); return nil })

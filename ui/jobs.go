@@ -58,7 +58,7 @@ func newJobsPage(tr *words.Printer, v *values, th *Theme, l *loader, a actions, 
 		detail:  newJobDetail(tr, th, l, a, c, win, copyText),
 		thumbs:  newThumbnails(l),
 	}
-	p.list = newHistoryList(p)
+	p.list = newHistoryList(p, th)
 	p.thumbs.arrived = p.list.Refresh
 	p.wireFilter()
 	p.empty.Alignment = fyne.TextAlignCenter
@@ -204,13 +204,18 @@ type historyList struct {
 	focus int // where the list's own mark stands
 }
 
-func newHistoryList(p *jobsPage) *historyList {
+func newHistoryList(p *jobsPage, th *Theme) *historyList {
 	l := &historyList{page: p}
 	l.Length = func() int { return len(p.items) }
-	l.CreateItem = func() fyne.CanvasObject { return newJobRow() }
+	// A list of a type of our own does not hand its theme down to its rows.
+	l.CreateItem = func() fyne.CanvasObject { return container.NewThemeOverride(newJobRow(), dense{th}) }
 	l.UpdateItem = func(i widget.ListItemID, o fyne.CanvasObject) {
-		r, ok := o.(*jobRow)
+		over, ok := o.(*container.ThemeOverride)
 		if !ok || i >= len(p.items) {
+			return
+		}
+		r, ok := over.Content.(*jobRow)
+		if !ok {
 			return
 		}
 		if item := p.items[i]; item.Day != "" {

@@ -24,9 +24,9 @@ import (
 // shownRow fills a row the way the list does.
 func shownRow(t *testing.T, w *Window, i int) *jobRow {
 	t.Helper()
-	r := newJobRow()
-	w.jobs.list.UpdateItem(i, r)
-	return r
+	o := w.jobs.list.CreateItem()
+	w.jobs.list.UpdateItem(i, o)
+	return o.(*container.ThemeOverride).Content.(*jobRow)
 }
 
 // finish adds finished jobs to the history, the first is the oldest.

@@ -36,10 +36,23 @@ type statusPage struct {
 	saved        *widget.Label
 	waiting      *widget.Label
 	waitingNote  *widget.Label
+	finish       *widget.Button
+	chart        *chart
+	chartNote    *widget.Label
+	downloads    *fyne.Container
+	downloadNote *widget.Label
+	files        []*downloadRow
 
 	stored string // the threshold in force, as the field shows it
 	state  model.State
 	action model.Action // of the button
+}
+
+// downloadRow shows one model file on its way.
+type downloadRow struct {
+	root        *fyne.Container
+	name, facts *widget.Label
+	bar         *meter
 }
 
 // gpuRow shows one graphics card.
@@ -55,6 +68,7 @@ type statusActions struct {
 	askAgain     func(done func(error))
 	setThreshold func(gb float64, done func(error))
 	copy         func(string)
+	finish       func() // this job, then quit
 }
 
 func newStatusPage(tr *words.Printer, v *values, th *Theme, do statusActions) *statusPage {
@@ -74,7 +88,13 @@ func newStatusPage(tr *words.Printer, v *values, th *Theme, do statusActions) *s
 		saved:        widget.NewLabel(""),
 		waiting:      text(v.waiting),
 		waitingNote:  prose(v.waitingNote),
+		finish:       widget.NewButton(tr.T("Finish, then quit"), do.finish),
+		chart:        newChart(),
+		chartNote:    muted(widget.NewLabel("")),
+		downloads:    stack(8),
+		downloadNote: muted(widget.NewLabel(tr.T("No model is on its way."))),
 	}
+	p.chartNote.Wrapping, p.downloadNote.Wrapping = fyne.TextWrapWord, fyne.TextWrapWord
 	p.word.SizeName = theme.SizeNameHeadingText
 	p.word.TextStyle.Bold = true
 	p.action = model.ActionPause
@@ -94,7 +114,7 @@ func newStatusPage(tr *words.Printer, v *values, th *Theme, do statusActions) *s
 
 	mark := container.New(sized{w: 20, h: 20}, p.mark)
 	computer := card(tr.T("This computer"), container.NewBorder(nil,
-		pad(8, 0, labelInset, 0, row(8, normal(p.pause, th))), nil, nil,
+		pad(8, 0, labelInset, 0, row(8, normal(p.pause, th), normal(p.finish, th))), nil, nil,
 		stack(0,
 			container.NewBorder(nil, nil, pad(0, 0, labelInset, 4, container.NewCenter(mark)), nil, p.word),
 			prose(v.sentence),
@@ -113,9 +133,13 @@ func newStatusPage(tr *words.Printer, v *values, th *Theme, do statusActions) *s
 		normal(p.save, th)), nil, centred(p.saved))
 	graphics := card(tr.T("Graphics card"), stack(8, p.gpus, p.gpuNote, limit))
 	outbox := card(tr.T("Waiting to be delivered"), stack(0, p.waiting, p.waitingNote))
+	ends := container.NewBorder(nil, nil, small(widget.NewLabel(tr.T("24 h ago"))), small(widget.NewLabel(tr.T("now"))))
+	day := card(tr.T("Last 24 hours"), stack(2, pad(0, 0, labelInset, labelInset, p.chart), ends, p.chartNote))
+	models := card(tr.T("Model downloads"), stack(4, p.downloadNote, p.downloads))
 	page := stack(margin,
 		container.New(shares{margin, []float32{1, 1}}, computer, studio),
-		container.New(shares{margin, []float32{3, 2}}, graphics, outbox))
+		container.New(shares{margin, []float32{3, 2}}, graphics, outbox),
+		container.New(shares{margin, []float32{3, 2}}, day, models))
 	p.root = container.NewVScroll(container.NewThemeOverride(pad(margin, margin, margin, margin, page), dense{th}))
 	return p
 }
@@ -215,6 +239,7 @@ func (p *statusPage) show(st model.Status, paused bool) {
 	paint(p.registration, st.RegistrationTone)
 	paint(p.heartbeat, st.HeartbeatTone)
 	paint(p.waitingNote, st.WaitingTone)
+	enable(p.finish, !st.Stopping)
 	show(p.request, st.RequestID != "")
 	show(p.worker, st.WorkerID != "")
 	show(p.askAgain, st.Action == model.ActionAskAgain)
@@ -230,6 +255,33 @@ func (p *statusPage) show(st model.Status, paused bool) {
 		}
 	}
 	p.stored = st.Threshold
+}
+
+// showDay draws the last 24 hours.
+func (p *statusPage) showDay(c model.Chart) {
+	p.chart.set(c)
+	write(p.chartNote, c.Summary)
+}
+
+// showDownloads draws the model files on their way.
+func (p *statusPage) showDownloads(all []model.Download) {
+	show(p.downloadNote, len(all) == 0)
+	for len(p.files) < len(all) {
+		r := &downloadRow{name: widget.NewLabel(""), facts: small(widget.NewLabel("")), bar: newMeter()}
+		r.name.Truncation, r.facts.Truncation = fyne.TextTruncateEllipsis, fyne.TextTruncateEllipsis
+		r.root = stack(0, r.name, pad(2, 2, labelInset, labelInset, container.New(sized{h: meterHeight}, r.bar)), r.facts)
+		p.files = append(p.files, r)
+		p.downloads.Add(r.root)
+	}
+	for i, r := range p.files {
+		show(r.root, i < len(all))
+		if i < len(all) {
+			write(r.name, all[i].Name)
+			write(r.facts, all[i].Facts)
+			show(r.bar, all[i].Known)
+			r.bar.set(all[i].Fraction)
+		}
+	}
 }
 
 func (p *statusPage) showGPUs(gpus []model.GPU) {

@@ -177,6 +177,7 @@ func (w *Window) build() {
 		askAgain:     func(done func(error)) { w.actions.start(w.ctl.ResetRegistration, done) },
 		setThreshold: setThreshold(w.actions, w.ctl),
 		copy:         w.copyText,
+		finish:       w.askFinish,
 	})
 	w.jobs = newJobsPage(tr, w.values, th, w.loader, w.actions, w.ctl, w.win, w.copyText)
 	w.jobs.veil.Checked = w.prefs.Veil
@@ -343,6 +344,11 @@ func (w *Window) refresh(p parts) {
 		w.values.set(st, running)
 		w.header.show(st.Header)
 		w.status.show(st, s.Paused())
+		if w.tabs.SelectedIndex() == pageStatus {
+			jobs, _ := w.obs.History.Since(0)
+			w.status.showDay(model.NewChart(w.words, jobs, s.Job.Started, now))
+			w.status.showDownloads(st.Downloads)
+		}
 		w.jobs.showValues(s, running, now)
 		switch w.tabs.SelectedIndex() { // the others cost nothing until one looks at them
 		case pageSettings:

@@ -60,6 +60,7 @@ type Snapshot struct {
 	Job          observe.CurrentJob
 	Outbox       observe.Outbox
 	GPUs         observe.GPUs
+	Downloads    []observe.Download
 }
 
 // Take reads the slots.
@@ -73,6 +74,7 @@ func Take(o *observe.WorkerObservers) Snapshot {
 		Job:          o.CurrentJob.Get(),
 		Outbox:       o.Outbox.Get(),
 		GPUs:         o.GPUs.Get(),
+		Downloads:    o.Downloads.Get(),
 	}
 }
 

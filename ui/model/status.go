@@ -12,6 +12,9 @@ import (
 // Status is the Status page, the header and the status bar, in words.
 type Status struct {
 	Header
+	Stopping bool // the program is on its way out
+
+	Downloads []Download
 
 	Serves string
 
@@ -67,6 +70,10 @@ func NewStatus(p *words.Printer, s Snapshot, now time.Time) Status {
 	st.Registration, st.RegistrationTone = registration(p, s.Registration, now)
 	st.Connection = connection(p, s.Session, now)
 	st.Heartbeat, st.HeartbeatTone = heartbeat(p, s.Heartbeat, now)
+	st.Stopping = s.Stopping()
+	for _, d := range s.Downloads {
+		st.Downloads = append(st.Downloads, NewDownload(p, d))
+	}
 	st.GPUs, st.GPUNote = gpus(p, s.GPUs)
 	st.Waiting, st.WaitingNote, st.WaitingTone = outbox(p, s.Outbox, now)
 	st.Bar = bar(p, s, st)
