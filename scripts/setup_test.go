@@ -18,6 +18,8 @@ const (
 		" libxi-dev libxinerama-dev libxxf86vm-dev"
 	fedoraWindow = "gcc glibc-devel pkgconf-pkg-config mesa-libGL-devel libX11-devel libXcursor-devel" +
 		" libXrandr-devel libXi-devel libXinerama-devel libXxf86vm-devel"
+	debianClients = "nodejs npm python3 python3-venv"
+	fedoraClients = "nodejs nodejs-npm python3 python3-libs"
 
 	aptUpdate  = "env DEBIAN_FRONTEND=noninteractive apt-get -q -y update"
 	aptInstall = "env DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "
@@ -80,22 +82,22 @@ func TestSetupCommands(t *testing.T) {
 		present   []string
 		want      []string
 	}{
-		{"debian, fresh image", debian, "test", nil, []string{aptUpdate, aptInstall + "espeak-ng " + debianWindow + " xvfb dbus"}},
-		{"debian, with package lists", debian, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus"}},
+		{"debian, fresh image", debian, "test", nil, []string{aptUpdate, aptInstall + "espeak-ng " + debianWindow + " xvfb dbus " + debianClients}},
+		{"debian, with package lists", debian, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus " + debianClients}},
 		{"debian, headless", debian, "headless", []string{lists}, []string{aptInstall + "espeak-ng"}},
 		{"debian, window", debian, "window", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow}},
-		{"debian, all", debian, "all", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus ffmpeg g++ cmake make npm python3 python3-pip openbox xdotool imagemagick"}},
-		{"debian, engines", debian, "engines", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus ffmpeg g++ cmake make npm python3 python3-pip"}},
-		{"fedora, engines", fedora, "engines", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon ffmpeg-free gcc-c++ cmake make nodejs-npm python3 python3-pip"}},
-		{"ubuntu", ubuntu, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus"}},
+		{"debian, all", debian, "all", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus " + debianClients + " ffmpeg g++ cmake make python3-pip openbox xdotool imagemagick"}},
+		{"debian, engines", debian, "engines", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus " + debianClients + " ffmpeg g++ cmake make python3-pip"}},
+		{"fedora, engines", fedora, "engines", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon " + fedoraClients + " ffmpeg-free gcc-c++ cmake make python3-pip"}},
+		{"ubuntu", ubuntu, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus " + debianClients}},
 		{"like ubuntu", mint, "headless", []string{lists}, []string{aptInstall + "espeak-ng"}},
-		{"fedora", fedora, "test", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon"}},
-		{"fedora, screenshots", fedora, "screenshots", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon openbox xdotool ImageMagick"}},
+		{"fedora", fedora, "test", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon " + fedoraClients}},
+		{"fedora, screenshots", fedora, "screenshots", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon " + fedoraClients + " openbox xdotool ImageMagick"}},
 		{"like fedora", rocky, "headless", nil, []string{dnfInstall + "espeak-ng"}},
 		{
 			"only what is missing", fedora, "test",
 			[]string{"usr/bin/espeak-ng", "usr/bin/gcc", "usr/include/stdio.h", "usr/bin/pkg-config", "usr/include/GL/gl.h"},
-			[]string{dnfInstall + strings.TrimPrefix(fedoraWindow, "gcc glibc-devel pkgconf-pkg-config mesa-libGL-devel ") + " xorg-x11-server-Xvfb dbus-daemon"},
+			[]string{dnfInstall + strings.TrimPrefix(fedoraWindow, "gcc glibc-devel pkgconf-pkg-config mesa-libGL-devel ") + " xorg-x11-server-Xvfb dbus-daemon " + fedoraClients},
 		},
 	}
 	for _, test := range tests {
@@ -115,8 +117,9 @@ func TestSetupWithEverythingInstalled(t *testing.T) {
 	root := t.TempDir()
 	put(t, root,
 		"usr/bin/espeak-ng", "usr/bin/gcc", "usr/bin/pkg-config", "usr/bin/Xvfb", "usr/bin/dbus-daemon",
-		"usr/bin/ffmpeg", "usr/bin/g++", "usr/bin/cmake", "usr/bin/make", "usr/bin/npm", "usr/bin/python3", "usr/bin/pip",
+		"usr/bin/ffmpeg", "usr/bin/g++", "usr/bin/cmake", "usr/bin/make", "usr/bin/pip",
 		"usr/bin/openbox", "usr/bin/xdotool", "usr/bin/import",
+		"usr/bin/node", "usr/bin/npm", "usr/bin/python3", "usr/lib/python3.11/ensurepip/__init__.py",
 		// Debian puts the C library's headers into a folder of the processor's name.
 		"usr/include/x86_64-linux-gnu/stdio.h", "usr/include/GL/gl.h", "usr/include/X11/Xlib.h",
 		"usr/include/X11/Xcursor/Xcursor.h", "usr/include/X11/extensions/Xrandr.h",
