@@ -48,7 +48,7 @@ func (w *Worker) capabilities() protocol.Capabilities {
 		VRAMTotalGB: vram, VRAMThresholdGB: c.VRAMThresholdGB, AutoEnabled: w.availability.AutoEnabled(),
 		AutoStart: false, AutoUpdate: &no, StartMinimised: &c.StartMinimised, OnlyWhenIdle: &c.OnlyWhenIdle,
 		UserPresence: w.availability.Presence(), SupportedModels: []string{}, SupportedModelsPerKind: map[string][]string{},
-		Features: protocol.Features(),
+		Features: protocol.Features(), Instance: w.instance,
 	}
 	models := w.cfg.Router.Models()
 	for _, kind := range engine.Kinds() {

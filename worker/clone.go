@@ -47,10 +47,19 @@ func (w *Worker) checkMachine(ctx context.Context) error {
 		return fmt.Errorf("the config was copied from another computer, and its credentials cannot be set aside: %w", err)
 	}
 	w.cfg.Log.Warn("the config was copied from another computer: registering anew, the operator must approve", "old_worker_id", c.WorkerID, "kept_as", aside)
-	w.cfg.Observers.Registration.Set(observe.Registration{
-		State: observe.RegistrationPristine, Reason: "the config was copied from another computer; the old credentials are kept in " + aside,
-	})
+	note := "the config was copied from another computer; the old credentials are kept in " + aside
+	w.mu.Lock()
+	w.askedAnew = note
+	w.mu.Unlock()
+	w.cfg.Observers.Registration.Set(observe.Registration{State: observe.RegistrationPristine, Reason: note})
 	return nil
+}
+
+// note says why this worker registers anew, if it was not the person's wish.
+func (w *Worker) note() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.askedAnew
 }
 
 // machineHash ties an install id to this computer; it is empty when the computer

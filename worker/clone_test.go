@@ -62,9 +62,26 @@ func TestFault14ACopiedConfigRegistersAnew(t *testing.T) {
 	if r := f.seen.Registration.Get(); r.State != observe.RegistrationPristine || !strings.Contains(r.Reason, "copied from another computer") {
 		t.Errorf("registration %+v", r)
 	}
+	let := make(chan struct{})
+	s.decides(func(n int) protocol.PollResponse {
+		select {
+		case <-let:
+			return approve(n)
+		default:
+			return protocol.PollResponse{Status: protocol.StatusPending}
+		}
+	})
 	f.start(t)
+	pending := until(t, &f.seen.Registration, func(r observe.Registration) bool { return r.State == observe.RegistrationPending })
+	if !strings.Contains(pending.Reason, "copied from another computer") { // while the operator thinks about it
+		t.Errorf("pending %+v", pending)
+	}
+	close(let)
 	if h := hello(t, s); h.AuthToken != "tok-1" {
 		t.Errorf("hello with %q", h.AuthToken)
+	}
+	if r := f.seen.Registration.Get(); r.Reason != "" {
+		t.Errorf("approved, and still %q", r.Reason)
 	}
 	until(t, &f.seen.Session, func(s observe.Session) bool { return s.State == observe.SessionConnected })
 	asked := s.registered()

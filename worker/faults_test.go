@@ -59,6 +59,88 @@ func (h *held) run(ctx context.Context, req engine.Request) (engine.Result, erro
 	}
 }
 
+// TestRow11CredentialsRemoved: somebody takes the credentials out of the config of
+// a running worker. It says so, registers anew when its session ends, and works
+// on: every job is run once, and every result delivered.
+func TestRow11CredentialsRemoved(t *testing.T) {
+	t.Parallel()
+	s := newStudio(t)
+	var runs atomic.Int32
+	f := prepare(t, approved(s), func(ctx context.Context, req engine.Request) (engine.Result, error) {
+		runs.Add(1)
+		return answers(ctx, req)
+	}).start(t)
+	results := 0
+	work := func(c *sessiontest.Conn, id string) {
+		c.Send(t, llmOffer(id, "test"))
+		sessiontest.Await(t, c, func(done protocol.CompleteJSON) bool { return done.JobID == id })
+		c.Send(t, protocol.CompleteAck{JobID: id})
+		f.job(t, id, observe.OutcomeCompleted)
+		results++
+	}
+	c := s.Welcome(t)
+	work(c, "before")
+	elsewhere, err := config.Open(f.store.Path(), f.cfg.Log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := elsewhere.Update(func(c *config.Config) { c.WorkerID, c.AuthToken = "", "" }); err != nil {
+		t.Fatal(err)
+	}
+	work(c, "meanwhile") // the session is as good as it was
+	if err := c.WS.NetConn().Close(); err != nil {
+		t.Fatal(err)
+	}
+	c = s.Welcome(t)
+	if got := c.Request.Header.Get("Authorization"); got != "Bearer tok-1" || len(s.registered()) != 1 {
+		t.Errorf("came back with %q after %d requests", got, len(s.registered()))
+	}
+	if said := f.lines("the credentials are gone from the config: registering anew"); len(said) != 1 {
+		t.Errorf("said %q", said)
+	}
+	work(c, "after")
+	if n := runs.Load(); n != 3 || results != 3 {
+		t.Errorf("%d runs of the engine, %d results delivered, want 3 of each", n, results)
+	}
+	t.Logf("%d runs of the engine, %d results delivered", runs.Load(), results)
+}
+
+// TestRow39FramesNobodyUnderstands: unknown frames and fields and wrong types cost
+// themselves. Each is said once, and the session and its job go on.
+func TestRow39FramesNobodyUnderstands(t *testing.T) {
+	t.Parallel()
+	s, h := newStudio(t), newHeld()
+	f := prepare(t, approved(s), h.run).start(t)
+	c := s.Welcome(t)
+	c.Send(t, llmOffer("j", "test"))
+	sessiontest.Await(t, c, accepted("j"))
+	odd := []string{
+		`{"type":"tea","when":"now"}`, `{"type":7}`, `{}`, `[]`, `null`, `"offer"`, `{"type":"completeAck"}`,
+		`{"type":"completeAck","jobId":7}`, `{"type":"offer","claim":[]}`, `{"type":"error","code":"tea_time","message":"x"}`,
+		`{"type":"resumed","keep":"j"}`, strings.Repeat("[", 200) + strings.Repeat("]", 200),
+	}
+	for range 3 {
+		for _, text := range odd {
+			c.SendText(t, text)
+		}
+	}
+	c.SendText(t, `{"type":"heartbeatAck","mood":"good"}`) // only a field is unknown
+	close(h.release)
+	got := sessiontest.Await[protocol.CompleteJSON](t, c, nil)
+	c.SendText(t, `{"type":"completeAck","jobId":"j","thanks":true}`)
+	f.job(t, "j", observe.OutcomeCompleted)
+	if string(got.Result) != `{"run":1}` {
+		t.Errorf("the result is %s", got.Result)
+	}
+	if said := f.lines("frame was dropped"); len(said) > len(odd) || len(said) < len(odd)/2 {
+		t.Errorf("said %d times of %d frames:\n%s", len(said), 3*len(odd), strings.Join(said, "\n"))
+	}
+	if now := f.seen.Session.Get(); now.State != observe.SessionConnected {
+		t.Errorf("the session is %+v", now)
+	}
+	t.Log("1 run of the engine, 1 result delivered")
+}
+
 // TestRow26And27TheLineGoesBad: the connection neither works nor ends. The worker
 // leaves it, comes back, and its job goes on meanwhile: one run of the engine,
 // one result.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -75,6 +76,7 @@ type Worker struct {
 	loop         *session.Loop
 	network      *network.Network
 	machine      machine
+	instance     string // drawn for this process
 
 	restart chan struct{} // room for one: the registration changed, begin anew
 	now     chan struct{} // closed by StopNow
@@ -83,7 +85,9 @@ type Worker struct {
 	mu        sync.Mutex
 	vramGB    float64 // over all cards; 0 = unknown
 	machineID string  // empty = unknown
+	askedAnew string  // why the registration was given up; empty = it was not, or by the person
 	private   bool
+	badCA     string // what is wrong with the ca_file of the config; said already
 }
 
 // New returns a worker. It opens the outbox, beside the config in force, and
@@ -91,7 +95,7 @@ type Worker struct {
 func New(cfg Config) (*Worker, error) {
 	dir := filepath.Dir(cfg.Store.Path())
 	w := &Worker{
-		cfg: cfg, machine: thisMachine(), private: cfg.Private,
+		cfg: cfg, machine: thisMachine(), instance: rand.Text(), private: cfg.Private,
 		restart: make(chan struct{}, 1), now: make(chan struct{}),
 	}
 	entries := filepath.Join(dir, "outbox")
@@ -136,6 +140,7 @@ func New(cfg Config) (*Worker, error) {
 	w.registrar = registration.New(registration.Config{
 		Base: w.base, Store: credentialStore{cfg.Store, w.machineHash}, Capabilities: w.capabilities, HTTP: client,
 		Observer: &cfg.Observers.Registration, Log: cfg.Log, UserAgent: userAgent,
+		Note: w.note,
 	})
 	var attempts uint32
 	if n := cfg.Store.Get().WSReconnectAttempts; n != nil {
@@ -146,7 +151,7 @@ func New(cfg Config) (*Worker, error) {
 			Capabilities: w.capabilities, Jobs: offers{w.runner}, Logs: cfg.Logs, Observers: cfg.Observers, Log: cfg.Log,
 			Welcomed: w.deliverer.Kick, Heartbeat: cfg.Heartbeat, Dial: w.network.Dial,
 		},
-		Credentials: w.credentials, MaxAttempts: attempts,
+		Credentials: w.sessionCredentials, MaxAttempts: attempts,
 	})
 	w.showSettings()
 	return w, nil
@@ -279,6 +284,9 @@ func (w *Worker) ResetRegistration() error {
 		return fmt.Errorf("reset the registration: %w", err)
 	}
 	w.cfg.Log.Info("registration was reset by the person")
+	w.mu.Lock()
+	w.askedAnew = ""
+	w.mu.Unlock()
 	w.begin()
 	return nil
 }
@@ -359,7 +367,26 @@ func (w *Worker) begin() {
 	}
 }
 
-func (w *Worker) base() (protocol.Base, error) { return baseOf(w.cfg.Store.Get()) }
+func (w *Worker) base() (protocol.Base, error) {
+	c := w.cfg.Store.Get()
+	w.trust(c)
+	return baseOf(c)
+}
+
+// trust takes up another ca_file before the next connection. One that cannot be
+// used is said once, and what was trusted before stays.
+func (w *Worker) trust(c config.Config) {
+	err := w.network.Trust(c.CAFile)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	said := w.badCA
+	if w.badCA = ""; err != nil {
+		w.badCA = err.Error()
+	}
+	if w.badCA != "" && w.badCA != said {
+		w.cfg.Log.Error("the certificates of the config are not used", "error", err)
+	}
+}
 
 func baseOf(c config.Config) (protocol.Base, error) {
 	base, err := protocol.ParseBase(c.APIBaseURL)
@@ -371,14 +398,32 @@ func baseOf(c config.Config) (protocol.Base, error) {
 
 func (w *Worker) credentials() (session.Credentials, error) {
 	c := w.cfg.Store.Get() // once: address and token of the same studio
+	w.trust(c)
 	base, err := baseOf(c)
 	if err != nil {
 		return session.Credentials{}, err
 	}
 	if !c.Registered() {
-		return session.Credentials{}, errors.New("the credentials are gone from the config")
+		return session.Credentials{}, errUnregistered
 	}
 	return session.Credentials{Base: base, WorkerID: c.WorkerID, Token: c.AuthToken}, nil
+}
+
+// errUnregistered says that somebody took the credentials out of the config.
+var errUnregistered = errors.New("the credentials are gone from the config")
+
+// sessionCredentials is credentials for a session that is about to begin. When
+// they are gone, the worker registers anew and says so.
+func (w *Worker) sessionCredentials() (session.Credentials, error) {
+	c, err := w.credentials()
+	if errors.Is(err, errUnregistered) {
+		w.cfg.Log.Warn("the credentials are gone from the config: registering anew, the operator must approve", "path", w.cfg.Store.Path())
+		w.mu.Lock()
+		w.askedAnew = "the credentials were removed from the config"
+		w.mu.Unlock()
+		w.begin()
+	}
+	return c, err
 }
 
 // origin says whose jobs are run now. A private studio has no lasting address:

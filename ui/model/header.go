@@ -131,7 +131,7 @@ func waiting(p *words.Printer, s Snapshot, now time.Time) Header {
 	case observe.SessionWaiting, observe.SessionAuthFailed, observe.SessionFatal:
 	}
 	if s.Registration.State == observe.RegistrationPending {
-		h.Word, h.Sentence = p.T("Waiting"), p.T("Waiting for the studio's approval")
+		h.Word, h.Sentence = p.T("Waiting"), because(p.T("Waiting for the studio's approval"), s.Registration.Reason)
 		return h
 	}
 	h.Word, h.Sentence = p.T("Starting"), because(p.T("Asking the studio to let this computer in"), s.Registration.Reason)

@@ -84,9 +84,9 @@ func registration(p *words.Printer, r observe.Registration, now time.Time) (stri
 	switch r.State {
 	case observe.RegistrationPending:
 		if r.Since.IsZero() {
-			return p.T("Waiting for approval"), ToneBusy
+			return because(p.T("Waiting for approval"), r.Reason), ToneBusy
 		}
-		return p.T("Waiting for approval since %s", Clock(p, r.Since, now)), ToneBusy
+		return because(p.T("Waiting for approval since %s", Clock(p, r.Since, now)), r.Reason), ToneBusy
 	case observe.RegistrationApproved:
 		return p.T("Approved"), ToneText
 	case observe.RegistrationRejected:

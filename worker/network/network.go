@@ -40,12 +40,14 @@ type Config struct {
 // Network opens connections. It is safe for concurrent use.
 type Network struct {
 	proxy  func(*url.URL) (*url.URL, error)
-	tls    *tls.Config
 	dialer net.Dialer
 	client *http.Client
 
-	mu   sync.Mutex
-	date date
+	mu     sync.Mutex
+	date   date
+	caFile string
+	tls    *tls.Config
+	http   *http.Transport // trusts as tls does
 }
 
 // date is what a host's last answer said about the time.
@@ -60,26 +62,60 @@ type date struct {
 func New(cfg Config) (*Network, error) {
 	n := &Network{
 		proxy:  httpproxy.FromEnvironment().ProxyFunc(),
-		tls:    &tls.Config{MinVersion: tls.VersionTLS12},
 		dialer: net.Dialer{Timeout: dialLimit, KeepAlive: keepAlive},
 	}
-	if cfg.CAFile != "" {
-		roots, err := readRoots(cfg.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca_file: %w", err)
-		}
-		n.tls.RootCAs = roots
+	if err := n.trust(cfg.CAFile); err != nil {
+		return nil, err
 	}
-	n.client = &http.Client{Transport: transport{n, &http.Transport{
+	n.client = &http.Client{Transport: transport{n}}
+	return n, nil
+}
+
+// Trust changes which file's certificates are trusted beside the system's, for
+// all connections from now on; empty = none. The same name again changes nothing.
+// After an error, which names ca_file, everything is as it was.
+func (n *Network) Trust(caFile string) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if caFile == n.caFile {
+		return nil
+	}
+	old := n.http
+	if err := n.trust(caFile); err != nil {
+		return err
+	}
+	old.CloseIdleConnections()
+	return nil
+}
+
+// trust is Trust for callers that hold mu.
+func (n *Network) trust(caFile string) error {
+	trusted := &tls.Config{MinVersion: tls.VersionTLS12}
+	if caFile != "" {
+		roots, err := readRoots(caFile)
+		if err != nil {
+			return fmt.Errorf("ca_file: %w", err)
+		}
+		trusted.RootCAs = roots
+	}
+	n.caFile, n.tls = caFile, trusted
+	n.http = &http.Transport{
 		Proxy:       func(r *http.Request) (*url.URL, error) { return n.proxy(r.URL) },
-		DialContext: n.dialer.DialContext, TLSClientConfig: n.tls.Clone(), ForceAttemptHTTP2: true,
+		DialContext: n.dialer.DialContext, TLSClientConfig: trusted.Clone(), ForceAttemptHTTP2: true,
 		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
 			return refusal(proxy, answer)
 		},
 		MaxIdleConns: idleConns, IdleConnTimeout: idleLimit, TLSHandshakeTimeout: handshakeLimit,
 		ExpectContinueTimeout: continueLimit, MaxResponseHeaderBytes: maxHeader,
-	}}}
-	return n, nil
+	}
+	return nil
+}
+
+// now returns how HTTP calls are made now.
+func (n *Network) now() *http.Transport {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.http
 }
 
 // Client returns the one client for HTTP calls.
@@ -92,14 +128,14 @@ func (n *Network) TLS() *tls.Config { return n.tls.Clone() }
 func (n *Network) Close() { n.client.CloseIdleConnections() }
 
 // transport words certificate errors, and listens to what time it is elsewhere.
-type transport struct {
-	n *Network
-	*http.Transport
-}
+type transport struct{ n *Network }
+
+// CloseIdleConnections closes what nobody uses.
+func (t transport) CloseIdleConnections() { t.n.now().CloseIdleConnections() }
 
 // RoundTrip makes one call.
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	answer, err := t.Transport.RoundTrip(r)
+	answer, err := t.n.now().RoundTrip(r)
 	if err != nil {
 		return nil, t.n.explain(r.URL.Hostname(), err)
 	}
@@ -138,7 +174,9 @@ func (n *Network) DialVia(ctx context.Context, via *url.URL, address string) (ne
 func (n *Network) secure(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, handshakeLimit, fmt.Errorf("no TLS handshake within %v", handshakeLimit))
 	defer cancel()
+	n.mu.Lock()
 	cfg := n.tls.Clone()
+	n.mu.Unlock()
 	cfg.ServerName = host
 	encrypted := tls.Client(conn, cfg)
 	if err := encrypted.HandshakeContext(ctx); err != nil {

@@ -361,6 +361,39 @@ func TestFault35TheStudiosTimeIsSaid(t *testing.T) {
 	}
 }
 
+// TestTrustChangesWhileWeRun: the next connection trusts what the config names
+// now. A file that cannot be used changes nothing.
+func TestTrustChangesWhileWeRun(t *testing.T) {
+	one, other := networktest.NewAuthority(t, "Harbour CA"), networktest.NewAuthority(t, "Lighthouse CA")
+	first := one.Issue(t, "127.0.0.1", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	second := other.Issue(t, "127.0.0.1", time.Now().Add(-time.Hour), time.Now().Add(time.Hour))
+	a, b := newServer(t, &first), newServer(t, &second)
+	n := open(t, Config{CAFile: one.File(t)}, nil)
+	reaches := func(when, url string, want bool) {
+		t.Helper()
+		for way, call := range both() {
+			if _, err := call(t, n, url); (err == nil) != want {
+				t.Errorf("%s, %s: %v", when, way, err)
+			}
+		}
+	}
+	reaches("at first", a.URL, true)
+	reaches("at first", b.URL, false)
+	if err := n.Trust(filepath.Join(t.TempDir(), "none.pem")); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "ca_file") {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	reaches("after a bad file", a.URL, true)
+	if err := n.Trust(other.File(t)); err != nil {
+		t.Fatal(err)
+	}
+	reaches("after the change", a.URL, false)
+	reaches("after the change", b.URL, true)
+	if err := n.Trust(""); err != nil {
+		t.Fatal(err)
+	}
+	reaches("without a file", b.URL, false)
+}
+
 func TestCAFilesThatAreRefused(t *testing.T) {
 	good, err := os.ReadFile(networktest.NewAuthority(t, "Harbour CA").File(t))
 	if err != nil {

@@ -73,7 +73,9 @@ type Registration struct {
 	RequestID string    // pending: what the operator sees
 	Since     time.Time // pending: when this request was first seen pending
 	WorkerID  string    // approved
-	Reason    string    // rejected: the operator's words. pristine: why the last try failed
+	// Reason is, when rejected, the operator's words; when pristine, why the last try
+	// failed; when pristine or pending, else, why this worker asks anew.
+	Reason string
 }
 
 // SessionState says what the connection to the studio is doing (spec §7.3).

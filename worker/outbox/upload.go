@@ -224,7 +224,7 @@ func (d *Deliverer) send(ctx context.Context, u *upload, digest string, t Target
 		}
 		return answer{}, fmt.Errorf("complete failed: %w", err)
 	}
-	a = answer{status: resp.StatusCode, html: isHTML(resp.Header), again: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	a = answer{status: resp.StatusCode, html: isHTML(resp.Header), again: protocol.RetryAfter(resp.Header, time.Now())}
 	text, readErr := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	closeErr := resp.Body.Close()
 	if a.status >= 300 {

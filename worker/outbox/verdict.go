@@ -1,10 +1,6 @@
 package outbox
 
-import (
-	"net/http"
-	"strconv"
-	"time"
-)
+import "net/http"
 
 // verdict says what to do with an entry after an answer of the studio.
 type verdict string
@@ -56,19 +52,4 @@ func judge(status int, html bool) verdict {
 	// 4xx: 405, 407 or 451 come from something in between, and no one of them
 	// says that the result is bad. A redirect that we do not follow ends here.
 	return verdictRetry
-}
-
-// maxRetryAfter bounds what a studio may ask for.
-const maxRetryAfter = time.Hour
-
-// retryAfter reads a Retry-After header: seconds or a date. 0 means that there
-// is none, or none that makes sense.
-func retryAfter(value string, now time.Time) time.Duration {
-	var d time.Duration
-	if s, err := strconv.ParseInt(value, 10, 64); err == nil {
-		d = time.Duration(min(max(s, 0), int64(maxRetryAfter/time.Second))) * time.Second
-	} else if at, err := http.ParseTime(value); err == nil {
-		d = at.Sub(now)
-	}
-	return min(max(d, 0), maxRetryAfter)
 }

@@ -32,7 +32,7 @@ const (
 )
 
 // Capabilities is what a worker says about itself (§3.3). A writer sends all
-// fields but UserPresence and Features, which are left out while empty. The
+// fields but UserPresence, Features and Instance, which are left out while empty. The
 // pointers are nil where an old worker left the field out.
 type Capabilities struct {
 	MachineName            string              `json:"machineName"`
@@ -51,6 +51,9 @@ type Capabilities struct {
 	TaskKinds              []TaskKind          `json:"taskKinds"`
 	SupportedModelsPerKind map[string][]string `json:"supportedModelsPerKind"`
 	Features               []string            `json:"features,omitempty"`
+	// Instance is drawn at each start of a worker. Two sessions of one worker whose
+	// instances differ are two computers, or two programs, with one identity.
+	Instance string `json:"instance,omitempty"`
 }
 
 // MarshalJSON writes capabilities; their lists are never null.
@@ -87,6 +90,9 @@ func (c *Capabilities) UnmarshalJSON(data []byte) error {
 		TaskKinds:              []TaskKind{},
 		SupportedModelsPerKind: orDefault(f, "supportedModelsPerKind", map[string][]string{}),
 		Features:               orDefault[[]string](f, "features", nil),
+	}
+	if instance := optional[string](f, "instance"); instance != nil {
+		c.Instance = *instance
 	}
 	for _, kind := range orDefault[[]string](f, "taskKinds", nil) {
 		c.TaskKinds = append(c.TaskKinds, taskKind(f, "taskKinds", kind))

@@ -64,6 +64,9 @@ type Config struct {
 	Observer     *observe.Slot[observe.Registration]
 	Log          *slog.Logger
 	UserAgent    string
+	// Note says why this worker asks anew; it is shown until the operator has
+	// answered. Nil or empty = it does not.
+	Note func() string
 }
 
 // Registrar registers one worker.
@@ -232,6 +235,10 @@ func (r *Registrar) step(from observe.RegistrationState, on event, to observe.Re
 }
 
 func (r *Registrar) show(state observe.Registration) observe.Registration {
+	waits := state.State == observe.RegistrationPristine || state.State == observe.RegistrationPending
+	if waits && state.Reason == "" && r.cfg.Note != nil {
+		state.Reason = r.cfg.Note()
+	}
 	r.cfg.Observer.Set(state)
 	return state
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
@@ -23,8 +24,9 @@ type Credentials struct {
 	Token    protocol.Secret
 }
 
-// dial opens the WebSocket (§3.1). Proxy, TLS and upgrade share one limit.
-func dial(ctx context.Context, c Credentials, open func(context.Context, *url.URL) (net.Conn, error)) (*websocket.Conn, error) {
+// dial opens the WebSocket (§3.1). Proxy, TLS and upgrade share one limit. date is
+// what the answer said about the time, if there was one.
+func dial(ctx context.Context, c Credentials, open func(context.Context, *url.URL) (net.Conn, error)) (conn *websocket.Conn, date time.Time, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, protocol.ConnectLimit,
 		fmt.Errorf("no answer within %v", protocol.ConnectLimit))
 	defer cancel()
@@ -44,17 +46,22 @@ func dial(ctx context.Context, c Credentials, open func(context.Context, *url.UR
 	// gorilla hands out the start of a refusal's body, which needs no closing.
 	conn, answer, err := dialer.DialContext(ctx, c.Base.ConnectURL(c.WorkerID), //nolint:bodyclose // see above
 		http.Header{"Authorization": {"Bearer " + c.Token.Reveal()}})
+	if answer != nil {
+		if said, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
+			date = said
+		}
+	}
 	if err == nil {
 		conn.SetReadLimit(protocol.MaxFrame)
-		return conn, nil
+		return conn, date, nil
 	}
 	if answer != nil {
-		return nil, withoutToken(refusal(answer), c.Token)
+		return nil, date, withoutToken(refusal(answer), c.Token)
 	}
 	if ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	return nil, fmt.Errorf("connect: %w", err)
+	return nil, date, fmt.Errorf("connect: %w", err)
 }
 
 // refusal is the error of an upgrade that was answered with something else.
@@ -74,5 +81,11 @@ func refusal(answer *http.Response) error {
 	if text != "" {
 		text = ": " + text
 	}
-	return fmt.Errorf("upgrade refused with status %d%s", answer.StatusCode, text)
+	refused := fmt.Errorf("upgrade refused with status %d%s", answer.StatusCode, text)
+	if answer.StatusCode == http.StatusServiceUnavailable || answer.StatusCode == http.StatusTooManyRequests {
+		if after := protocol.RetryAfter(answer.Header, time.Now()); after > 0 {
+			return &laterError{refused, min(after, maxLater), false}
+		}
+	}
+	return refused
 }

@@ -3,8 +3,10 @@ package session
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -28,14 +30,24 @@ var (
 	errSlept = errors.New("this computer slept")
 )
 
-// restartError is the end of a session whose studio said when to come back.
-type restartError struct{ after time.Duration }
-
-func (e *restartError) Error() string {
-	return fmt.Sprintf("the studio restarts and expects this worker in %.1f s", e.after.Seconds())
+// laterError is an end after which the studio said when to come back. One that
+// restarts has spread its workers already; one that sheds load says the same to
+// all of them.
+type laterError struct {
+	error
+	after  time.Duration
+	spread bool
 }
 
-func (e *restartError) Unwrap() error { return errClosed }
+func (e *laterError) Unwrap() error { return e.error }
+
+// wait is how long to stay away.
+func (e *laterError) wait() time.Duration {
+	if e.spread || e.after <= 0 {
+		return max(e.after, 1)
+	}
+	return e.after + rand.N(e.after/laterSpread+1) // #nosec G404 -- spreading load needs no secret
+}
 
 // quietError is an error whose text repeated the token.
 type quietError struct {
@@ -81,6 +93,9 @@ func closeError(err error) error {
 		if late, isNet := errors.AsType[net.Error](err); isNet && late.Timeout() {
 			return errSilent
 		}
+		if errors.Is(err, syscall.ECONNRESET) { // closed as well, before all of ours was read
+			return fmt.Errorf("%w: %w", errClosed, err)
+		}
 		return fmt.Errorf("read: %w", err)
 	}
 	var class error
@@ -95,7 +110,7 @@ func closeError(err error) error {
 		class = ErrViolation
 	case protocol.CloseGoingAway:
 		if after, ok := protocol.ReconnectAfter(closed.Text); ok {
-			return &restartError{after}
+			return &laterError{fmt.Errorf("%w: the studio restarts and expects this worker in %.1f s", errClosed, after.Seconds()), after, true}
 		}
 		class = errClosed
 	case protocol.CloseNormal, protocol.CloseTooBig, protocol.CloseOverloaded, protocol.CloseUnsupported:

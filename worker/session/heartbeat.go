@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"studioworker/worker/observe"
@@ -28,7 +29,6 @@ func (s *Session) watchAvailability(ctx context.Context, changes chan<- struct{}
 func (s *Session) heartbeat(ctx context.Context, changes <-chan struct{}) error {
 	ticker := time.NewTicker(s.cfg.Heartbeat) // missed ticks are skipped (§7.1)
 	defer ticker.Stop()
-	wall, lived := s.clocks()
 	sent, err := s.beat(ctx)
 	if err != nil {
 		return err
@@ -38,11 +38,9 @@ func (s *Session) heartbeat(ctx context.Context, changes <-chan struct{}) error 
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
-			nowWall, nowLived := s.clocks()
-			if asleep := nowWall.Sub(wall) - (nowLived - lived); asleep > sleepSlack {
-				return fmt.Errorf("%w for %v", errSlept, asleep.Round(time.Second))
+			if err := s.slept(); err != nil {
+				return err
 			}
-			wall, lived = nowWall, nowLived
 		case <-changes:
 			if taking(s.cfg.Capabilities()) == sent {
 				continue // nothing that the studio would see
@@ -54,22 +52,48 @@ func (s *Session) heartbeat(ctx context.Context, changes <-chan struct{}) error 
 	}
 }
 
+// wakefulness is what both clocks said at the last look.
+type wakefulness struct {
+	mu    sync.Mutex
+	wall  time.Time
+	lived time.Duration
+}
+
+// slept returns an error when the wall clock has gone on for longer than this
+// session lived since the last look. Each period that a session has looks.
+func (s *Session) slept() error {
+	s.awake.mu.Lock()
+	defer s.awake.mu.Unlock()
+	wall, lived := s.clocks()
+	asleep := wall.Sub(s.awake.wall) - (lived - s.awake.lived)
+	first := s.awake.wall.IsZero()
+	s.awake.wall, s.awake.lived = wall, lived
+	if !first && asleep > sleepSlack {
+		return fmt.Errorf("%w for %v", errSlept, asleep.Round(time.Second))
+	}
+	return nil
+}
+
 // clocks returns what the wall clock says, and how long this session has lived.
 // The second stands still while the computer sleeps, and nobody sets it.
 func (s *Session) clocks() (wall time.Time, lived time.Duration) {
 	return s.cfg.Wall().Round(0), time.Since(s.began)
 }
 
-// skew is how far the studio's clock is ahead of this computer's; 0 when its
-// time cannot be read. A wrong clock is said and stops nothing.
+// skew is how far the studio's clock is ahead of this computer's, by its welcome or
+// else by its answer to the upgrade; 0 when neither can be read. A wrong clock is said and stops nothing.
 func (s *Session) skew(serverTime string) time.Duration {
 	theirs, err := time.Parse(time.RFC3339, serverTime)
-	if err != nil {
-		return 0 // any text is allowed there (§3.8)
+	if err != nil { // any text is allowed there (§3.8)
+		theirs = s.date
+	}
+	if theirs.IsZero() {
+		return 0
 	}
 	skew := theirs.Sub(s.cfg.Wall().Round(0))
 	if skew.Abs() > clockSlack {
-		s.cfg.Log.Warn("this computer's clock and the studio's differ", "server_time", serverTime, "skew_seconds", int64(skew.Seconds()))
+		s.cfg.Log.Warn("this computer's clock and the studio's differ",
+			"server_time", theirs.UTC().Format(time.RFC3339), "skew_seconds", int64(skew.Seconds()))
 	}
 	return skew
 }
@@ -117,6 +141,9 @@ func (s *Session) pump(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
+			if err := s.slept(); err != nil { // noticed within a second
+				return err
+			}
 		case <-s.cfg.Logs.Ready():
 		}
 	}

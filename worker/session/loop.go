@@ -17,6 +17,9 @@ const (
 	backoffCap  = 60 * time.Second
 	healthy     = 60 * time.Second // a session that lived so long starts the backoff anew
 	authRetry   = 15 * time.Minute // the studio may have been restored
+	maxLater    = 15 * time.Minute // a studio cannot send a worker away for longer
+	laterSpread = 10               // a tenth of that time is added at most
+	wallPeriod  = 5 * time.Second  // a wait looks at the clock again: timers stand still during sleep
 )
 
 // LoopConfig says which sessions to keep open.
@@ -92,8 +95,8 @@ func (l *Loop) Run(ctx context.Context) error {
 			return fmt.Errorf("no session after %d attempts: %w", limit, err)
 		}
 		wait = 1 + rand.N(ceiling(level)) // #nosec G404 -- spreading load needs no secret
-		if restart, ok := errors.AsType[*restartError](err); ok {
-			wait = max(restart.after, 1) // the studio has spread its workers already
+		if later, ok := errors.AsType[*laterError](err); ok {
+			wait = later.wait()
 		}
 		if errors.Is(err, errClosed) {
 			log.Warn("disconnected, will reconnect", "attempt", failures, "delay_ms", wait.Milliseconds())
@@ -138,19 +141,31 @@ func at(wait time.Duration) time.Time {
 
 func (l *Loop) set(s observe.Session) { l.cfg.Session.Observers.Session.Set(s) }
 
-// wait returns when the time is over, Kick was called or ctx ended. 0 waits for
-// ever.
+// wait returns when the time is over by either clock, Kick was called or ctx
+// ended. 0 waits for ever.
 func (l *Loop) wait(ctx context.Context, d time.Duration) {
-	var timeout <-chan time.Time
-	if d > 0 {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		timeout = timer.C
+	wall := l.cfg.Session.Wall
+	if wall == nil {
+		wall = time.Now
 	}
-	select {
-	case <-ctx.Done():
-	case <-l.kick:
-	case <-timeout:
+	began, until := time.Now(), wall().Round(0).Add(d)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		left := d - time.Since(began)
+		if d > 0 && (left <= 0 || !wall().Round(0).Before(until)) {
+			return
+		}
+		if d > 0 {
+			timer.Reset(min(left, wallPeriod))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.kick:
+			return
+		case <-timer.C:
+		}
 	}
 }
 
@@ -164,11 +179,16 @@ func (l *Loop) try(ctx context.Context) (up time.Duration, err error) {
 
 func (l *Loop) session(ctx context.Context, c Credentials) (up time.Duration, err error) {
 	l.cfg.Session.Log.Info("connecting", "url", c.Base.ConnectURL(c.WorkerID))
-	conn, err := dial(ctx, c, l.cfg.Session.Dial)
+	conn, date, err := dial(ctx, c, l.cfg.Session.Dial)
+	if host := c.Base.Host(); !date.IsZero() && l.cfg.Session.Heard != nil {
+		l.cfg.Session.Heard(host, date)
+	}
 	if err != nil {
 		return 0, err
 	}
+	boundWrites(conn.NetConn())
 	s := newSession(l.cfg.Session, conn)
+	s.date = date
 	s.extend()
 	return s.run(ctx, c.Token)
 }

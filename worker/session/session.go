@@ -79,6 +79,9 @@ type Config struct {
 	IdleLimit    time.Duration // 0 = protocol.IdleLimit
 	// Wall tells what the computer's clock says; nil = time.Now.
 	Wall func() time.Time
+	// Heard hears what the clock of a studio's host says, from the answer to an
+	// upgrade; nil = nobody wants to know.
+	Heard func(host string, at time.Time)
 	// Dial opens the connection for the upgrade to target, whose scheme is http or
 	// https: through the proxy there is, TLS included. nil = straight, with the
 	// system's roots.
@@ -90,20 +93,30 @@ type Session struct {
 	cfg      Config
 	conn     *websocket.Conn
 	token    protocol.Secret // set by run, before anything starts
-	outbound chan outFrame
+	outbound chan *outFrame
 	over     chan struct{} // closed when nothing is written any more
 	features atomic.Pointer[[]string]
 	named    []string // features that our hello named; set before the welcome
 	resumes  []string // jobs that our resume frame named; set right after the welcome
 	began    time.Time
+	date     time.Time // what the answer to the upgrade said about the time; zero = nothing
+	awake    wakefulness
+	odd      map[string]bool // why frames were dropped
 	beatAt   atomic.Int64 // when the last heartbeat was written, in ns after began; 0 = acknowledged
 }
 
-// outFrame is a frame on its way to the writer, which answers on done.
+// outFrame is a frame on its way to the writer, which answers on done. Whoever
+// first sets its fate decides whether it is written.
 type outFrame struct {
 	data []byte
-	done chan error
+	fate atomic.Int32 // 0, or one of the two below
+	done chan error   // room for one
 }
+
+const (
+	fateTaken     = 1 // the writer has it
+	fateWithdrawn = 2 // its sender does not want it written any more
+)
 
 func newSession(cfg Config, conn *websocket.Conn) *Session {
 	if cfg.Heartbeat == 0 {
@@ -115,7 +128,7 @@ func newSession(cfg Config, conn *websocket.Conn) *Session {
 	if cfg.Wall == nil {
 		cfg.Wall = time.Now
 	}
-	return &Session{cfg: cfg, conn: conn, began: time.Now(), outbound: make(chan outFrame, sendQueue), over: make(chan struct{})}
+	return &Session{cfg: cfg, conn: conn, began: time.Now(), outbound: make(chan *outFrame, sendQueue), over: make(chan struct{}), odd: map[string]bool{}}
 }
 
 // run speaks on the connection until it ends or ctx does, and says how long the
@@ -179,6 +192,8 @@ func (s *Session) talk(ctx context.Context) (up time.Duration, err error) {
 	// Whatever ends first must end the reader too, once it has read a close frame
 	// that is here already.
 	defer context.AfterFunc(ctx, func() {
+		// A write that hangs ends soon; each later one has its own limit.
+		_ = s.conn.NetConn().SetWriteDeadline(time.Now().Add(lastRead))
 		switch {
 		case outer.Err() != nil:
 		case errors.Is(context.Cause(ctx), errSlept):
@@ -254,9 +269,22 @@ func (s *Session) next(ctx context.Context) (protocol.StudioFrame, error) {
 	if bad, ok := errors.AsType[*protocol.OfferError](err); ok {
 		s.refuse(ctx, bad)
 	} else if err != nil {
-		s.cfg.Log.Warn("frame was dropped", "error", err)
+		s.dropped(err)
 	}
 	return frame, nil
+}
+
+// dropped says that a frame was dropped, once for each reason: a studio that is
+// newer than this worker may send many. Only the reader calls it.
+func (s *Session) dropped(reason error) {
+	const most = 64 // reasons
+	text := reason.Error()
+	level := slog.LevelDebug
+	if !s.odd[text] && len(s.odd) < most {
+		s.odd[text] = true
+		level = slog.LevelWarn
+	}
+	s.cfg.Log.Log(context.Background(), level, "frame was dropped", "error", text)
 }
 
 func (s *Session) extend() {
@@ -275,7 +303,7 @@ func (s *Session) refuse(ctx context.Context, bad *protocol.OfferError) {
 		protocol.Accept{JobID: bad.JobID},
 		protocol.Fail{JobID: bad.JobID, Error: "this worker cannot read the offer: " + bad.Err.Error(), Retryable: false},
 	} {
-		if err := s.enqueue(ctx, frame, nil); err != nil {
+		if _, err := s.enqueue(ctx, frame); err != nil {
 			s.cfg.Log.Error("answer was not sent", "job_id", bad.JobID, "type", frame.Type(), "error", err)
 			return
 		}
@@ -375,40 +403,42 @@ func (s *Session) Send(ctx context.Context, frame protocol.WorkerFrame) error {
 }
 
 func (s *Session) send(ctx context.Context, frame protocol.WorkerFrame) error {
-	done := make(chan error, 1)
-	if err := s.enqueue(ctx, frame, done); err != nil {
-		return err
-	}
-	select {
-	case err := <-done:
-		return err
-	case <-s.over:
-		select { // the writer may have answered in its last moment
-		case err := <-done:
-			return err
-		default:
-			return ErrOver
-		}
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-func (s *Session) enqueue(ctx context.Context, frame protocol.WorkerFrame, done chan error) error {
-	data, err := protocol.Encode(frame)
+	out, err := s.enqueue(ctx, frame)
 	if err != nil {
 		return err
 	}
-	if len(data) > protocol.MaxFrame {
-		return fmt.Errorf("%s of %d bytes is larger than a frame may be", frame.Type(), len(data))
+	select {
+	case err := <-out.done:
+		return err
+	case <-s.over:
+		err = ErrOver
+	case <-ctx.Done():
+		err = context.Cause(ctx)
 	}
+	if out.fate.CompareAndSwap(0, fateWithdrawn) {
+		return err
+	}
+	// It is being written, or was: what the studio has read must not count as
+	// unsaid. The write has a limit.
+	return <-out.done
+}
+
+func (s *Session) enqueue(ctx context.Context, frame protocol.WorkerFrame) (*outFrame, error) {
+	data, err := protocol.Encode(frame)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > protocol.MaxFrame {
+		return nil, fmt.Errorf("%s of %d bytes is larger than a frame may be", frame.Type(), len(data))
+	}
+	out := &outFrame{data: data, done: make(chan error, 1)}
 	select {
 	case <-s.over:
-		return ErrOver
+		return nil, ErrOver
 	case <-ctx.Done():
-		return context.Cause(ctx)
-	case s.outbound <- outFrame{data, done}:
-		return nil
+		return nil, context.Cause(ctx)
+	case s.outbound <- out:
+		return out, nil
 	}
 }
 
@@ -419,13 +449,14 @@ func (s *Session) write() error {
 		case <-s.over:
 			return nil
 		case f := <-s.outbound:
+			if !f.fate.CompareAndSwap(0, fateTaken) {
+				continue
+			}
 			err := s.conn.SetWriteDeadline(time.Now().Add(writeLimit))
 			if err == nil {
 				err = s.conn.WriteMessage(websocket.TextMessage, f.data)
 			}
-			if f.done != nil {
-				f.done <- err
-			}
+			f.done <- err
 			if err != nil {
 				// The connection is dead: end the reader, which ends the session,
 				// but let it read a close frame that is here already.

@@ -378,7 +378,7 @@ func TestUpgradeAnswers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = dial(t.Context(), credentials, nil)
+			_, _, err = dial(t.Context(), credentials, nil)
 			if err == nil || errors.Is(err, ErrAuthFailed) != tc.auth || !strings.Contains(err.Error(), tc.says) || strings.HasSuffix(err.Error(), ":") || len(err.Error()) > 400 {
 				t.Errorf("got %v", err)
 			}
@@ -398,7 +398,7 @@ func TestSpec037APeerThatNeverAnswers(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := dial(ctx, Credentials{Base: base, WorkerID: "w"}, nil); err == nil || !strings.Contains(err.Error(), "connect") {
+	if _, _, err := dial(ctx, Credentials{Base: base, WorkerID: "w"}, nil); err == nil || !strings.Contains(err.Error(), "connect") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -161,6 +161,12 @@ func (c *Conn) Send(tb testing.TB, f protocol.StudioFrame) {
 	}
 }
 
+// SendText sends a text that need not be a frame.
+func (c *Conn) SendText(tb testing.TB, text string) {
+	tb.Helper()
+	c.SendRaw(tb, websocket.TextMessage, text)
+}
+
 // SendRaw sends a message as it is.
 func (c *Conn) SendRaw(tb testing.TB, kind int, data string) {
 	tb.Helper()
