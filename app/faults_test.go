@@ -160,8 +160,8 @@ func reaches[T any](t *testing.T, slot *observe.Slot[T], fits func(T) bool) {
 }
 
 // TestRow38ACopyOfTheConfig: two workers with one identity do not throw each
-// other out for ever. The older one stops and says why, and all jobs are done by
-// the newer one.
+// other out for ever. The one that comes second stops and says why, and all jobs
+// are done by the first.
 func TestRow38ACopyOfTheConfig(t *testing.T) {
 	f := newStudio(t)
 	first, second := newHome(t), newHome(t)
@@ -175,27 +175,26 @@ func TestRow38ACopyOfTheConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	current := second.start(t, "run")
-	current.await(t, 1, "server welcomed")
-	old.await(t, 1, "another computer uses this worker's identity")
+	copied := second.start(t, "run")
+	copied.await(t, 1, "another computer uses this worker's identity")
 	for n := range 2 {
 		id := f.submit(t, protocol.KindLLM, fmt.Sprintf("town %d", n))
 		if job := f.awaitState(t, id, client.Done); job.Attempts != 1 {
 			t.Errorf("job is %+v", job)
 		}
 	}
-	current.await(t, 2, "studio confirmed completion")
-	if s := first.runningStatusOf(t); s.Running == nil || s.Running.Session != string(observe.SessionFatal) {
-		t.Errorf("the older worker's status is %+v", s.Running)
+	old.await(t, 2, "studio confirmed completion")
+	if s := second.runningStatusOf(t); s.Running == nil || s.Running.Session != string(observe.SessionFatal) {
+		t.Errorf("the second worker's status is %+v", s.Running)
 	}
 	old.stop(t)
-	current.stop(t)
-	for p, sessions := range map[*process]string{old: "the older worker", current: "the newer worker"} {
-		if p.err.await(2, "server welcomed") {
-			t.Errorf("%s came back:\n%s", sessions, p.err)
-		}
+	copied.stop(t)
+	if old.err.await(2, "server welcomed") {
+		t.Errorf("the first worker was thrown out:\n%s", old.err)
 	}
-	if old.err.await(1, "offer received") {
-		t.Errorf("the older worker was offered a job:\n%s", old.err)
+	for _, said := range []string{"server welcomed", "offer received"} {
+		if copied.err.await(1, said) {
+			t.Errorf("the second worker says %q:\n%s", said, copied.err)
+		}
 	}
 }

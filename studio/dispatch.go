@@ -30,13 +30,31 @@ func notHeld(frame protocol.WorkerFrame, id string) error {
 	return fmt.Errorf("%w: %s for job %.100q, which this session does not hold", errViolation, frame.Type(), id)
 }
 
+// rivals says whether two sessions of one worker are those of two programs: both
+// named an instance, and not the same. Older workers name none.
+func rivals(a, b string) bool { return a != "" && b != "" && a != b }
+
 // attach makes s the session of its worker, and says whether it did. An older one
-// is closed (§3.13.2); the job it was running waits for the first heartbeat of s.
+// is closed (§3.13.2), unless it is another program that still answers: two that
+// have one identity would throw each other out for ever. The job it was running
+// waits for the first heartbeat of s.
 // What counts is when a connection was opened: the hello of one whose worker is
 // gone may be read after that of the next.
 func (h *hub) attach(ctx context.Context, s *session, caps protocol.Capabilities) bool {
 	h.mu.Lock()
 	old := h.current[s.worker]
+	if old != nil && !old.connectedAt.After(s.connectedAt) && rivals(old.instance, caps.Instance) {
+		h.mu.Unlock()
+		if old.answers() {
+			s.log.Warn("a second worker with the same identity was refused")
+			s.end(protocol.CloseDuplicate, "another worker with this identity is connected", &protocol.Error{
+				Code: protocol.ErrorDuplicate, Message: "another worker with this identity is connected, and works",
+			})
+			return false
+		}
+		h.mu.Lock()
+		old = h.current[s.worker]
+	}
 	if old != nil && old.connectedAt.After(s.connectedAt) {
 		h.mu.Unlock()
 		s.takenOver()
@@ -46,7 +64,7 @@ func (h *hub) attach(ctx context.Context, s *session, caps protocol.Capabilities
 	if old != nil {
 		held = h.removeLocked(old)
 	}
-	s.caps, s.beat = caps, time.Now()
+	s.caps, s.instance, s.beat = caps, caps.Instance, time.Now()
 	h.current[s.worker] = s
 	h.sessions = append(h.sessions, s)
 	h.mu.Unlock()
@@ -243,6 +261,7 @@ func (h *hub) start(ctx context.Context, s *session, j *job) error {
 			rec.StartedAt = time.Now().UTC()
 		}
 		rec.State, rec.WorkerID, rec.Session = store.Running, s.worker, s.id
+		rec.Held(s.worker)
 		return nil
 	})
 	if err == nil {

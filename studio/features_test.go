@@ -1,6 +1,7 @@
 package studio
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -295,6 +296,78 @@ func TestALateHello(t *testing.T) {
 	id := f.submit(t, imageJob).ID
 	if claim := l.take(t); claim.JobID != id {
 		t.Errorf("took %s", claim.JobID)
+	}
+}
+
+// hello greets as a program of the worker does, and returns its session.
+func (w *fake) hello(t *testing.T, instance string) *line {
+	t.Helper()
+	l := w.dial(t)
+	caps := w.caps
+	caps.Instance = instance
+	l.send(t, protocol.Hello{AuthToken: w.token, Capabilities: caps})
+	return l
+}
+
+// TestRow38ASecondProgramWithOneIdentity: it is refused while the first answers.
+// The same program, or one that names no instance, takes over from itself, and so
+// does one whose predecessor is silent.
+func TestRow38ASecondProgramWithOneIdentity(t *testing.T) {
+	f := newFarm(t, nil)
+	w := f.worker(t)
+	first := w.hello(t, "one")
+	expect[protocol.Welcome](t, first)
+	first.beat(t, "")
+	alive := make(chan error, 1)
+	var id string
+	go func() { // answers pings, too
+		for {
+			frame, err := first.read(t)
+			if offer, ok := frame.(protocol.Offer); ok && offer.Claim.JobID != "" {
+				err = errors.New("offered " + offer.Claim.JobID)
+			}
+			if err != nil {
+				alive <- err
+				return
+			}
+		}
+	}()
+	for range 3 {
+		expectEnd(t, w.hello(t, "two"), protocol.ErrorDuplicate, protocol.CloseDuplicate)
+	}
+	id = f.submit(t, imageJob).ID
+	if err := <-alive; err.Error() != "offered "+id { // the first was not disturbed
+		t.Fatal(err)
+	}
+
+	again := w.hello(t, "one") // reconnects
+	expect[protocol.Welcome](t, again)
+	older := w.hello(t, "") // a reference worker
+	expect[protocol.Welcome](t, older)
+	silent := w.hello(t, "three") // against one without an instance
+	expect[protocol.Welcome](t, silent)
+	next := w.hello(t, "four") // silent reads nothing, so it answers no ping
+	expect[protocol.Welcome](t, next)
+	expectEnd(t, silent, protocol.ErrorDuplicate, protocol.CloseDuplicate)
+}
+
+// TestAStrangersResultIsNotTaken: only who has run a job can end it.
+func TestAStrangersResultIsNotTaken(t *testing.T) {
+	f := newFarm(t, nil)
+	w, stranger := f.worker(t), f.worker(t)
+	l := w.connect(t, "")
+	id := f.submit(t, imageJob).ID
+	if status, body := stranger.upload(t, id, "webp", []byte("forged")); status != http.StatusConflict {
+		t.Errorf("before the job runs: %d %s", status, body)
+	}
+	l.take(t)
+	f.await(t, id, in(client.Running))
+	if status, body := stranger.upload(t, id, "webp", []byte("forged")); status != http.StatusConflict {
+		t.Errorf("while it runs: %d %s", status, body)
+	}
+	w.deliver(t, id, []byte("whole"))
+	if got, _ := f.fetch(t, id); string(got) != "whole" {
+		t.Errorf("the result is %q", got)
 	}
 }
 

@@ -18,6 +18,7 @@ const (
 	helloLimit = 15 * time.Second // for the first frame
 	sendLimit  = 10 * time.Second // for one frame; a worker that does not read is gone
 	drainLimit = 2 * time.Second  // for the worker's answer to our close
+	pingLimit  = 5 * time.Second  // for the worker's answer to a ping
 )
 
 // session is one connection of a worker. Its reader is one goroutine; frames
@@ -30,12 +31,15 @@ type session struct {
 	log    *slog.Logger
 
 	conn  *websocket.Conn
-	wmu   sync.Mutex // one writer at a time
-	ended bool       // guarded by wmu: a close frame was sent
+	pong  chan struct{} // room for one: the worker answered a ping
+	over  chan struct{} // closed when nothing is read any more
+	wmu   sync.Mutex    // one writer at a time
+	ended bool          // guarded by wmu: a close frame was sent
 
 	// Guarded by the hub's mutex.
 	connectedAt time.Time
 	caps        protocol.Capabilities
+	instance    string          // as its hello said; may be empty
 	ready       bool            // the first heartbeat came
 	gone        bool            // no longer in the index
 	blocked     bool            // said busy or paused, or nothing, to an offer
@@ -98,6 +102,27 @@ func (s *session) end(code protocol.CloseCode, reason string, frame *protocol.Er
 	}
 }
 
+// answers says whether there is still somebody at the other end.
+func (s *session) answers() bool {
+	select {
+	case <-s.pong: // of an earlier question
+	default:
+	}
+	limit := time.Now().Add(pingLimit)
+	if err := s.conn.WriteControl(websocket.PingMessage, nil, limit); err != nil {
+		return false
+	}
+	timer := time.NewTimer(time.Until(limit))
+	defer timer.Stop()
+	select {
+	case <-s.pong:
+		return true
+	case <-s.over:
+	case <-timer.C:
+	}
+	return false
+}
+
 // takenOver ends a session whose worker has a newer one.
 func (s *session) takenOver() {
 	s.end(protocol.CloseDuplicate, "another connection took over", &protocol.Error{
@@ -127,6 +152,14 @@ func (s *session) awaitFrames() error {
 func (s *session) read(ctx context.Context, authentic func(token string) bool) {
 	defer s.hub.detach(ctx, s)
 	defer s.drop()
+	defer close(s.over)
+	s.conn.SetPongHandler(func(string) error {
+		select {
+		case s.pong <- struct{}{}:
+		default: // one is enough
+		}
+		return nil
+	})
 	s.conn.SetReadLimit(protocol.MaxFrameBeforeHello)
 	if err := s.conn.SetReadDeadline(time.Now().Add(helloLimit)); err != nil {
 		return

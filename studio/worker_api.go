@@ -96,7 +96,8 @@ func (s *Studio) connect(w http.ResponseWriter, r *http.Request) {
 		s.cfg.Log.Debug("a WebSocket upgrade did not work", "worker_id", worker, "error", err)
 		return
 	}
-	session := &session{id: newID("se-"), worker: worker, origin: s.origin(r), hub: s.hub, log: s.cfg.Log.With("worker_id", worker), conn: conn, connectedAt: opened}
+	session := &session{id: newID("se-"), worker: worker, origin: s.origin(r), hub: s.hub, log: s.cfg.Log.With("worker_id", worker), conn: conn, connectedAt: opened,
+		pong: make(chan struct{}, 1), over: make(chan struct{})}
 	s.hub.serve(r.Context(), session, func(token string) bool { return s.people.authentic(worker, token) })
 }
 
@@ -138,6 +139,11 @@ func (s *Studio) complete(w http.ResponseWriter, r *http.Request) {
 	if j.now().State.Final() {
 		drain(w, r)
 		s.finished(w, r, j, worker, key)
+		return
+	}
+	if rec := j.now(); !rec.HeldBy(worker) {
+		drain(w, r)
+		writeError(w, http.StatusConflict, "conflict", "this worker never had the job")
 		return
 	}
 	s.hub.uploading(j, 1)
