@@ -102,7 +102,7 @@ type Session struct {
 	date     time.Time // what the answer to the upgrade said about the time; zero = nothing
 	awake    wakefulness
 	odd      map[string]bool // why frames were dropped
-	beatAt   atomic.Int64 // when the last heartbeat was written, in ns after began; 0 = acknowledged
+	beatAt   atomic.Int64    // when the last heartbeat was written, in ns after began; 0 = acknowledged
 }
 
 // outFrame is a frame on its way to the writer, which answers on done. Whoever
