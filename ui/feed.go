@@ -143,6 +143,7 @@ func (f *feed) pump(ctx context.Context) {
 
 	var told model.State
 	var toldPaused bool
+	tip := ""
 	for {
 		select {
 		case <-ctx.Done():
@@ -163,8 +164,9 @@ func (f *feed) pump(ctx context.Context) {
 		gap.Reset(refreshEvery)
 
 		s := model.Take(f.obs)
-		if head := model.Head(f.words, s, time.Now()); head.State != told || s.Paused() != toldPaused {
-			told, toldPaused = head.State, s.Paused()
+		now := time.Now()
+		if head, says := model.Head(f.words, s, now), model.Tooltip(f.words, s, now); head.State != told || s.Paused() != toldPaused || says != tip {
+			told, toldPaused, tip = head.State, s.Paused(), says
 			f.state(ctx, told, toldPaused)
 		}
 		due, visible := f.due(hold)

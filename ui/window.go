@@ -66,7 +66,9 @@ type Window struct {
 	welcome  *welcomePage
 
 	visible bool
-	tray    bool // a tray icon is there to bring the window back
+	front   bool   // no other window is before it
+	told    uint64 // number of the newest job at the start: no news
+	tray    bool   // a tray icon is there to bring the window back
 	closing dialog.Dialog
 }
 
@@ -93,6 +95,7 @@ func New(a fyne.App, cfg Config, onState func(s model.State, paused bool, tr *wo
 		theme:   NewTheme(),
 		form:    model.NewForm(),
 	}
+	w.told = w.obs.History.Newest.Get()
 	w.feed.refresh = func(ctx context.Context, p parts) { onUI(ctx, func() { w.refresh(p) }) }
 	w.feed.state = func(ctx context.Context, s model.State, paused bool) { onUI(ctx, func() { w.tell(s, paused) }) }
 	w.win.SetPadded(false)
@@ -257,6 +260,7 @@ func (w *Window) Run(ctx context.Context) error {
 	g.Go(func() error { return w.feed.Run(ctx) })
 	g.Go(func() error { return w.loader.Run(ctx) })
 	g.Go(func() error { return w.actions.Run(ctx) })
+	g.Go(func() error { return w.tellJobs(ctx) })
 	g.Go(func() error {
 		for {
 			select {

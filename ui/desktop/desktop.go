@@ -56,14 +56,18 @@ func Run(ctx context.Context, cfg ui.Config) error {
 		cfg.Log.Info("no tray here", slog.Any("error", err))
 	}
 	var icon *tray
+	tip := func() string { return "" } // until there is a window
 	w, err := ui.New(a, cfg, func(s model.State, paused bool, tr *words.Printer) {
 		if icon != nil {
-			icon.show(s, paused, tr)
+			icon.show(s, paused, tip(), tr)
 		}
 	})
 	if err != nil {
 		return errors.Join(err, host.close())
 	}
+	tip = w.Tooltip
+	a.Lifecycle().SetOnEnteredForeground(func() { w.Front(true) })
+	a.Lifecycle().SetOnExitedForeground(func() { w.Front(false) })
 	if host.usable() {
 		icon = newTray(a, cfg.Controls, w.Words(), w.Show)
 	}

@@ -23,6 +23,7 @@ type tray struct {
 	open   func()
 	words  *words.Printer
 	state  model.State
+	tip    string
 	paused bool
 }
 
@@ -50,37 +51,28 @@ func (t *tray) fill() {
 	}
 	quit := fyne.NewMenuItem(t.words.T("Quit"), t.ctl.Quit)
 	quit.IsQuit = true // else Fyne adds a Quit of its own
-	t.menu.Items = []*fyne.MenuItem{fyne.NewMenuItem(t.words.T("Open"), t.open), pause, fyne.NewMenuItemSeparator(), quit}
+	t.menu.Items = []*fyne.MenuItem{
+		fyne.NewMenuItem(t.words.T("Open"), t.open), pause, fyne.NewMenuItemSeparator(),
+		fyne.NewMenuItem(t.words.T("Finish, then quit"), t.ctl.FinishThenQuit), quit,
+	}
 }
 
 // show changes what differs. The menu gets new ids each time it is refreshed, so
 // it is left alone otherwise: one that is open would go stale.
-func (t *tray) show(s model.State, paused bool, tr *words.Printer) {
-	if s != t.state || tr != t.words {
+func (t *tray) show(s model.State, paused bool, tip string, tr *words.Printer) {
+	if s != t.state {
 		t.state = s
 		t.app.SetSystemTrayIcon(trayIcon(s))
-		systray.SetTooltip(ui.AppName + ": " + tooltip(tr, s))
+	}
+	if tip != t.tip {
+		t.tip = tip
+		systray.SetTooltip(ui.AppName + " · " + tip)
 	}
 	if paused != t.paused || tr != t.words {
 		t.paused, t.words = paused, tr
 		t.fill()
 		t.menu.Refresh()
 	}
-}
-
-func tooltip(tr *words.Printer, s model.State) string {
-	switch s {
-	case model.StateIdle:
-		return tr.T("ready for jobs")
-	case model.StateBusy:
-		return tr.T("working")
-	case model.StatePaused:
-		return tr.T("paused")
-	case model.StateAttention:
-		return tr.T("needs you")
-	case model.StateDisconnected:
-	}
-	return tr.T("not connected")
 }
 
 // trayIcon is a PNG: on Linux and Windows nothing else works everywhere.

@@ -59,13 +59,33 @@ func child() error {
 	o.Session.Set(observe.Session{State: observe.SessionConnected, Since: time.Now()})
 	c := childControls{obs: o, cancel: cancel}
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
+		for s := bufio.NewScanner(os.Stdin); s.Scan(); {
+			become(o, s.Text())
+		}
 		c.Quit()
 	}()
 	return Run(ctx, ui.Config{
 		Observers: o, Controls: c, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
-		Hidden: os.Getenv(childEnv) == "hidden",
+		Hidden: os.Getenv(childEnv) != "shown",
 	})
+}
+
+// become puts the worker into a state, by its name.
+func become(o *observe.WorkerObservers, state string) {
+	o.CurrentJob.Set(observe.CurrentJob{})
+	o.Availability.Set(observe.Availability{})
+	o.Session.Set(observe.Session{State: observe.SessionConnected, Since: time.Now()})
+	o.Registration.Set(observe.Registration{State: observe.RegistrationApproved})
+	switch state {
+	case "busy":
+		o.CurrentJob.Set(observe.CurrentJob{ID: "j", Kind: "image", Started: time.Now()})
+	case "paused":
+		o.Availability.Set(observe.Availability{Block: observe.BlockPaused})
+	case "disconnected":
+		o.Session.Set(observe.Session{State: observe.SessionReconnecting, RetryAt: time.Now().Add(time.Minute)})
+	case "attention":
+		o.Registration.Set(observe.Registration{State: observe.RegistrationRejected, Reason: "no"})
+	}
 }
 
 type childControls struct {
@@ -161,7 +181,7 @@ func firstLine(t *testing.T, r, w *os.File) string {
 // window is a running program under test.
 type window struct {
 	cmd   *exec.Cmd
-	stdin io.Closer
+	stdin io.WriteCloser
 	lines chan string // what it was asked to do
 	errs  *bytes.Buffer
 }
@@ -484,6 +504,27 @@ func (i *item) click(ctx context.Context, t *testing.T, label string) {
 	}
 }
 
+// tooltip is what the panel shows beside the icon.
+func (i *item) tooltip(t *testing.T) string {
+	t.Helper()
+	v, err := i.icon.GetProperty(itemName + ".ToolTip")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var tip struct {
+		Icon    string
+		Pixmaps []struct {
+			W, H int32
+			Pix  []byte
+		}
+		Title, Text string
+	}
+	if err := v.Store(&tip); err != nil {
+		t.Fatal(err)
+	}
+	return tip.Title
+}
+
 // shows says whether the icon is that PNG file.
 func (i *item) shows(t *testing.T, file []byte) bool {
 	t.Helper()
@@ -535,19 +576,22 @@ func TestTrayPauseResumeQuit(t *testing.T) {
 			return slices.Equal(names, want)
 		})
 	}
-	working := []string{"Open", "Pause", "Until I resume", "For 1 hour", "Until tomorrow 08:00", "Quit"}
+	working := []string{"Open", "Pause", "Until I resume", "For 1 hour", "Until tomorrow 08:00", "Finish, then quit", "Quit"}
 
 	menu("the menu", working...)
 	icon.until(ctx, t, "the icon of an idle worker", func() bool { return icon.shows(t, assets.TrayIdle) })
 
+	icon.until(ctx, t, "the sentence", func() bool { return icon.tooltip(t) == "Studio Worker · Idle: Ready for jobs" })
+
 	w.command(ctx, t, icon, "Until I resume", "pause")
-	menu("Resume in the menu", "Open", "Resume", "Quit")
+	icon.until(ctx, t, "the sentence of a pause", func() bool { return icon.tooltip(t) == "Studio Worker · Paused: Paused by you until you resume" })
+	menu("Resume in the menu", "Open", "Resume", "Finish, then quit", "Quit")
 	icon.until(ctx, t, "the icon of a paused worker", func() bool { return icon.shows(t, assets.TrayPaused) })
 
 	w.command(ctx, t, icon, "Resume", "resume")
 	menu("Pause in the menu", working...)
 	w.command(ctx, t, icon, "For 1 hour", "pause for 1h0m0s")
-	menu("Resume in the menu again", "Open", "Resume", "Quit")
+	menu("Resume in the menu again", "Open", "Resume", "Finish, then quit", "Quit")
 	icon.click(ctx, t, "Open")
 	w.command(ctx, t, icon, "Quit", "quit")
 	w.ends(ctx, t)
@@ -560,6 +604,56 @@ func TestPanelThatComesLateGetsTheIcon(t *testing.T) {
 	w := startWindow(t, "shown", bus)
 	waitName(ctx, t, bus, fmt.Sprintf("%s-%d-1", itemName, w.cmd.Process.Pid))
 	icon := startWatcher(t, bus).waitItem(ctx, t)
+	w.command(ctx, t, icon, "Quit", "quit")
+	w.ends(ctx, t)
+}
+
+// Each state has an icon of its own, which no other state shows.
+func TestTrayIconsOfAllStates(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), testTime)
+	defer cancel()
+	bus := startBus(t)
+	panel := startWatcher(t, bus)
+	w := startWindow(t, "states", bus)
+	icon := panel.waitItem(ctx, t)
+	all := map[string][]byte{
+		"idle": assets.TrayIdle, "busy": assets.TrayBusy, "paused": assets.TrayPaused,
+		"disconnected": assets.TrayDisconnected, "attention": assets.TrayAttention,
+	}
+	for _, state := range []string{"busy", "paused", "disconnected", "attention", "idle"} {
+		if _, err := io.WriteString(w.stdin, state+"\n"); err != nil {
+			t.Fatal(err)
+		}
+		icon.until(ctx, t, "the icon "+state, func() bool { return icon.shows(t, all[state]) })
+		for other, png := range all {
+			if other != state && icon.shows(t, png) {
+				t.Errorf("the icons of %s and %s are the same", state, other)
+			}
+		}
+	}
+	w.command(ctx, t, icon, "Finish, then quit", "finish")
+	w.ends(ctx, t)
+}
+
+// A panel that dies takes the icon with it; the next one gets it anew, in the state
+// of then, and its menu works.
+func TestPanelThatDiesAndComesBack(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), testTime)
+	defer cancel()
+	bus := startBus(t)
+	panel := startWatcher(t, bus)
+	w := startWindow(t, "states", bus)
+	panel.waitItem(ctx, t)
+	if err := panel.conn.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w.stdin, "paused\n"); err != nil { // nobody sees it
+		t.Fatal(err)
+	}
+	icon := startWatcher(t, bus).waitItem(ctx, t)
+	icon.until(ctx, t, "the icon of a paused worker", func() bool { return icon.shows(t, assets.TrayPaused) })
+	w.command(ctx, t, icon, "Resume", "resume")
+	icon.until(ctx, t, "the icon of an idle worker", func() bool { return icon.shows(t, assets.TrayIdle) })
 	w.command(ctx, t, icon, "Quit", "quit")
 	w.ends(ctx, t)
 }

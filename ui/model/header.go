@@ -236,3 +236,16 @@ func ahead(p *words.Printer, t, now time.Time) string {
 	}
 	return p.Weekday(t.Weekday()) + " " + p.Date(t, t.Year() != y) + " " + p.Hour(t)
 }
+
+// Tooltip is the sentence of the tray. It holds as long as the state does: no steps
+// and no seconds, since each change goes over the desktop's bus.
+func Tooltip(p *words.Printer, s Snapshot, now time.Time) string {
+	h := Head(p, s, now)
+	switch {
+	case h.State == StateBusy && s.Job.ID != "":
+		return h.Word + ": " + facts(p.Inside(KindName(p, s.Job.Kind)), s.Job.Model)
+	case h.State == StateDisconnected, h.Sentence == "":
+		return h.Word
+	}
+	return h.Word + ": " + h.Sentence
+}
