@@ -9,5 +9,5 @@ import (
 )
 
 func main() {
-	os.Exit(app.Main(context.Background(), os.Args[1:], app.Streams{Out: os.Stdout, Err: os.Stderr}))
+	os.Exit(app.Main(context.Background(), os.Args[1:], app.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}))
 }

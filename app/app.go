@@ -53,6 +53,7 @@ func (e usageError) Unwrap() error { return e.error }
 
 // Streams are where a command reads and writes.
 type Streams struct {
+	In  io.Reader // a person's answers; nil = there is nobody
 	Out io.Writer // what was asked for
 	Err io.Writer // logs and errors
 }
@@ -98,7 +99,7 @@ text, speech and video jobs. Without a command it opens the window.`,
 	root.PersistentFlags().StringVar(&c.configPath, "config", "", "config file (default: config.toml in the user's config folder)")
 	root.AddCommand(
 		c.uiCommand(), c.runCommand(), c.demoCommand(), c.studioCommand(), c.submitCommand(), c.keysCommand(), c.registryCommand(),
-		c.statusCommand(), c.logsCommand(), c.configCommand(), c.thresholdCommand(), c.registerCommand(),
+		c.statusCommand(), c.logsCommand(), c.keptCommand(), c.configCommand(), c.thresholdCommand(), c.registerCommand(),
 		c.pauseCommand(),
 		c.serviceCommand(),
 		c.setupCommand(),

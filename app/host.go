@@ -246,6 +246,17 @@ func (h *host) answer(q question) answer {
 	case askLogs:
 		found := h.logLines(q.Job)
 		a.Lines, a.Error = found.Lines, found.Error
+	case askKept:
+		found := h.keptLines()
+		a.Lines, a.More, a.Error = found.Lines, found.More, found.Error
+	case askSaveKept:
+		if !filepath.IsAbs(q.Path) {
+			a.Error = "the file to save to has no absolute path"
+			break
+		}
+		a.Error = wordKept(h.worker.SaveKept(q.Key, q.Path))
+	case askDiscardKept:
+		a.Error = wordKept(h.worker.DiscardKept(q.Key))
 	case askPause:
 		until, err := parsePauseEnd(q.Until, time.Now())
 		if err != nil {

@@ -42,6 +42,16 @@ type question struct {
 	Command string `json:"command"`
 	Job     string `json:"job,omitempty"`   // for askLogs; empty = all lines
 	Until   string `json:"until,omitempty"` // for askPause: when it ends by itself, RFC 3339; empty = until resumed
+	Key     string `json:"key,omitempty"`   // for askSaveKept and askDiscardKept
+	Path    string `json:"path,omitempty"`  // for askSaveKept: an absolute path
+}
+
+// limit is how long the answer to a question may take.
+func (q question) limit() time.Duration {
+	if q.Command == askSaveKept {
+		return saveTime
+	}
+	return instanceTime
 }
 
 // answer is what a running instance answers.
@@ -50,7 +60,8 @@ type answer struct {
 	PID    int            `json:"pid"`
 	Window bool           `json:"window"` // the instance has one
 	Status *runningStatus `json:"status,omitempty"`
-	Lines  string         `json:"lines,omitempty"` // for askLogs; each ends with a newline
+	Lines  string         `json:"lines,omitempty"` // for askLogs and askKept; each ends with a newline
+	More   int            `json:"more,omitempty"`  // for askKept: how many did not fit
 }
 
 // runningStatus is the part of a status that only the running instance knows.
@@ -173,6 +184,9 @@ func answerOne(conn net.Conn, reply func(question) answer) {
 	case json.Unmarshal(line, &q) != nil:
 		a.Error = "the question is not JSON"
 	default:
+		if err := conn.SetDeadline(time.Now().Add(q.limit())); err != nil {
+			return
+		}
 		a = reply(q)
 	}
 	_ = json.NewEncoder(conn).Encode(a) // the asker may be gone
@@ -191,16 +205,17 @@ func askMore(ctx context.Context, configPath string, q question) (answer, error)
 	if err != nil {
 		return a, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, instanceTime)
+	ctx, cancel := context.WithTimeout(ctx, q.limit())
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 	if err != nil {
 		return a, errNotRunning
 	}
 	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(instanceTime)); err != nil {
+	if err := conn.SetDeadline(time.Now().Add(q.limit())); err != nil {
 		return a, err
 	}
+	defer context.AfterFunc(ctx, func() { _ = conn.Close() })() // wakes what waits
 	if err := json.NewEncoder(conn).Encode(q); err != nil {
 		return a, fmt.Errorf("ask the running worker: %w", err)
 	}

@@ -46,7 +46,7 @@ func TestMain(m *testing.M) {
 
 // program is studio-worker itself, or a worker that is to be killed.
 func program() int {
-	streams := Streams{Out: os.Stdout, Err: os.Stderr}
+	streams := Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
 	if os.Getenv(crashTrace) != "" {
 		return crashProgram(context.Background(), os.Args[1], streams)
 	}
