@@ -18,6 +18,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"studioworker/worker/engine/sdcpp/fakesd"
 )
 
 // What makes the test binary another program. The first is not passed on to
@@ -33,6 +35,8 @@ func TestMain(m *testing.M) {
 		os.Exit(program())
 	case os.Getenv(programMode) != "":
 		os.Exit(program())
+	case os.Getenv(fakesd.Variable) != "":
+		os.Exit(fakesd.Main(os.Args[1:]))
 	case os.Getenv(deskVariable) != "":
 		// Not os.Exit: with the race detector that takes a second.
 		syscall.Exit(fakeSpeech(os.Args[1:]))

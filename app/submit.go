@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -29,6 +31,7 @@ func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 type submission struct {
 	operatorFlags
 	kind, model, out string
+	file, init, mask string // paths; empty = none
 	print            bool
 }
 
@@ -40,12 +43,17 @@ const (
 func (c *command) submitCommand() *cobra.Command {
 	var s submission
 	cmd := &cobra.Command{
-		Use:   "submit [--studio URL] [--token-file F] [--kind KIND] [--model M] [--out FILE] [--print] TEXT...",
+		Use:   "submit [--studio URL] [--token-file F] [--kind KIND] [--model M] [--file|--init|--mask FILE] [--out FILE] [--print] TEXT...",
 		Short: "Send a job to a studio and wait for its result",
 		Example: `  studio-worker submit --kind audio_tts "The harbour is quiet tonight"
-  studio-worker submit --kind image --out lighthouse.webp "a lighthouse in fog"`,
+  studio-worker submit --kind image --out lighthouse.webp "a lighthouse in fog"
+  studio-worker submit --kind image --init photo.jpg "the same in winter"
+  studio-worker submit --kind audio_stt --file interview.wav`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			if err := s.checkFiles(); err != nil {
+				return err
+			}
+			if len(args) == 0 && s.file == "" {
 				return usageError{errors.New("submit needs the text of the job")}
 			}
 			if s.print && s.kind != string(protocol.KindLLM) {
@@ -63,6 +71,9 @@ func (c *command) submitCommand() *cobra.Command {
 	s.add(cmd)
 	cmd.Flags().StringVar(&s.kind, "kind", string(protocol.KindTTS), "image, llm, audio_stt, audio_tts or video")
 	cmd.Flags().StringVar(&s.model, "model", "", "model (default: the studio's best for the kind)")
+	cmd.Flags().StringVar(&s.file, "file", "", "recording of an audio_stt job, in place of an address")
+	cmd.Flags().StringVar(&s.init, "init", "", "picture that an image or video job begins with")
+	cmd.Flags().StringVar(&s.mask, "mask", "", "picture whose white parts an image job may change; with --init")
 	cmd.Flags().StringVar(&s.out, "out", "", "file for the result (default: job id and format, here)")
 	cmd.Flags().BoolVar(&s.print, "print", false, "write the text of an llm job to standard output as it comes, and its path to standard error")
 	return cmd
@@ -73,10 +84,19 @@ func (c *command) submit(ctx context.Context, s submission, text string) error {
 	if err != nil {
 		return err
 	}
+	if s.file != "" {
+		if text, err = upload(ctx, studioClient, s.file); err != nil {
+			return err
+		}
+	}
 	job, err := makeJob(ctx, studioClient, protocol.TaskKind(s.kind), s.model, text, anywhere)
 	if err != nil {
 		return err
 	}
+	if err := s.addPictures(ctx, studioClient, &job.Task); err != nil {
+		return err
+	}
+	s.wish(&job.Task)
 	queued, err := studioClient.Submit(ctx, job)
 	if err != nil {
 		return err
@@ -108,6 +128,96 @@ func (c *command) submit(ctx context.Context, s submission, text string) error {
 	}
 	fmt.Fprintln(c.Out, path)
 	return nil
+}
+
+// checkFiles refuses files that the kind of job has no use for.
+func (s submission) checkFiles() error {
+	kind := protocol.TaskKind(s.kind)
+	switch {
+	case s.file != "" && kind != protocol.KindSTT:
+		return usageError{errors.New("--file is for jobs of --kind audio_stt")}
+	case s.init != "" && kind != protocol.KindImage && kind != protocol.KindVideo:
+		return usageError{errors.New("--init is for jobs of --kind image or video")}
+	case s.mask != "" && (kind != protocol.KindImage || s.init == ""):
+		return usageError{errors.New("--mask is for jobs of --kind image with --init")}
+	}
+	return nil
+}
+
+// addPictures stores the pictures of a job at the studio and names them in it.
+func (s submission) addPictures(ctx context.Context, c *client.Client, task *protocol.Task) error {
+	for _, picture := range []struct {
+		path string
+		to   func(url *string)
+	}{
+		{s.init, func(url *string) {
+			if task.Video != nil {
+				task.Video.InitImageURL = url
+			} else {
+				task.Image.InitImageURL = url
+			}
+		}},
+		{s.mask, func(url *string) { task.Image.MaskURL = url }},
+	} {
+		if picture.path == "" {
+			continue
+		}
+		url, err := upload(ctx, c, picture.path)
+		if err != nil {
+			return err
+		}
+		picture.to(&url)
+	}
+	return nil
+}
+
+// wish asks for the format that the name of the result says, if it says one.
+func (s submission) wish(task *protocol.Task) {
+	ext := strings.ToLower(strings.TrimPrefix(filepath.Ext(s.out), "."))
+	switch {
+	case task.Image != nil && slices.Contains([]string{"png", "jpg", "webp"}, ext):
+		task.Image.Ext = ext
+	case task.TTS != nil && slices.Contains([]string{"wav", "mp3", "ogg", "opus", "flac", "m4a"}, ext):
+		task.TTS.Ext = ext
+	case task.Video != nil && slices.Contains([]string{"mp4", "webm", "gif"}, ext):
+		task.Video.Ext = ext
+	}
+}
+
+// upload stores a file of a job at the studio and returns its address.
+func upload(ctx context.Context, c *client.Client, path string) (string, error) {
+	file, err := os.Open(path) // the person's own
+	if err != nil {
+		return "", fmt.Errorf("read the job's file: %w", err)
+	}
+	defer func() { _ = file.Close() }() // only read
+	info, err := file.Stat()
+	if err != nil {
+		return "", fmt.Errorf("read the job's file: %w", err)
+	}
+	if !info.Mode().IsRegular() || info.Size() == 0 || info.Size() > client.MaxInput {
+		return "", fmt.Errorf("%s cannot be the file of a job: it must be a file of at most %d MiB, and not empty", path, client.MaxInput>>20)
+	}
+	head := make([]byte, 512) // what is enough to tell its type
+	n, err := io.ReadFull(file, head)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return "", fmt.Errorf("read the job's file: %w", err)
+	}
+	if _, err := file.Seek(0, io.SeekStart); err != nil {
+		return "", fmt.Errorf("read the job's file: %w", err)
+	}
+	kind := http.DetectContentType(head[:n])
+	if !strings.HasPrefix(kind, "image/") && !strings.HasPrefix(kind, "audio/") {
+		kind = mime.TypeByExtension(filepath.Ext(path)) // sounds in films' containers, and rarer ones
+	}
+	if !strings.HasPrefix(kind, "image/") && !strings.HasPrefix(kind, "audio/") {
+		return "", fmt.Errorf("%s is neither a picture nor a recording that the studio would take", path)
+	}
+	input, err := c.PutInput(ctx, kind, file)
+	if err != nil {
+		return "", fmt.Errorf("store %s at the studio: %w", path, err)
+	}
+	return input.URL, nil
 }
 
 // cancel cancels the job of an interrupted submit. The error says how that went.

@@ -131,7 +131,7 @@ func TestSubmissionsAreChecked(t *testing.T) {
 		image(`"initImageUrl":"file:///etc/passwd"`): "422 invalid_job", image(`"maskUrl":"https://"`): "422 invalid_job",
 		image(`"refImageUrl":"https://x.example/` + strings.Repeat("x", 4096) + `"`): "422 invalid_job",
 		speech(`"text":""`): "422 invalid_job", speech(`"text":"x","speed":0.2`): "422 invalid_job", speech(`"text":"x","speed":4.1`): "422 invalid_job",
-		speech(`"text":"x","voice":""`): "422 invalid_job", speech(`"text":"x","ext":"ogg"`): "422 invalid_job",
+		speech(`"text":"x","voice":""`): "422 invalid_job", speech(`"text":"x","ext":"midi"`): "422 invalid_job",
 		video(`"seconds":0`): "422 invalid_job", video(`"fps":61`): "422 invalid_job", video(`"width":2049`): "422 invalid_job",
 		llm(`,"maxTokens":32769`): "422 invalid_job", llm(`,"temperature":2.1`): "422 invalid_job", llm(`,"topP":1.1`): "422 invalid_job",
 		llm(`,"jsonSchema":` + deep):      "422 invalid_job",

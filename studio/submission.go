@@ -156,7 +156,7 @@ func checkTask(t protocol.Task) error {
 			link("initImageUrl", p.InitImageURL), link("maskUrl", p.MaskURL), link("refImageUrl", p.RefImageURL),
 			within("denoise", p.Denoise, 0, 1), within("cfgScale", p.CfgScale, 0, 30), option("samplingMethod", p.SamplingMethod, maxOption),
 			side("width", p.Width, 4096), side("height", p.Height, 4096), between("steps", p.Steps, 1, 150),
-			seed(p.Seed), ext(p.Ext, "png", "webp"),
+			seed(p.Seed), ext(p.Ext, "png", "webp", "jpg", "bmp"),
 		)
 	case t.LLM != nil:
 		p := t.LLM
@@ -177,7 +177,7 @@ func checkTask(t protocol.Task) error {
 		p := t.TTS
 		return cmp.Or(
 			text("text", p.Text, 1, maxPrompt), text("voice", p.Voice, 1, maxOption), within("speed", p.Speed, 0.25, 4),
-			option("language", p.Language, maxOption), ext(p.Ext, "wav", "mp3"),
+			option("language", p.Language, maxOption), ext(p.Ext, "wav", "mp3", "ogg", "opus", "flac", "m4a"),
 		)
 	case t.Video != nil:
 		p := t.Video
@@ -188,7 +188,7 @@ func checkTask(t protocol.Task) error {
 		}
 		return cmp.Or(
 			text("prompt", p.Prompt, 1, maxPrompt), option("negativePrompt", p.NegativePrompt, maxPrompt), link("initImageUrl", p.InitImageURL),
-			within("seconds", &p.Seconds, 0.1, 60), side("width", p.Width, 2048), side("height", p.Height, 2048), ext(p.Ext, "mp4", "webp", "gif"),
+			within("seconds", &p.Seconds, 0.1, 60), side("width", p.Width, 2048), side("height", p.Height, 2048), ext(p.Ext, "mp4", "webm", "gif", "webp"),
 		)
 	}
 	return errors.New("the job has no task")
