@@ -112,6 +112,7 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.OutboxFS == nil { // any other may lie on no disk of this machine
 		taking.FreeDisk = func() (uint64, error) { return disk.Free(entries) }
 	}
+	taking.Waiting = func() int64 { return cfg.Observers.Outbox.Get().Bytes }
 	w.availability = availability.New(taking)
 	var err error
 	w.outbox, err = outbox.Open(outbox.Config{

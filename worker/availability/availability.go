@@ -56,6 +56,8 @@ type Config struct {
 	Power    powerReader
 	// FreeDisk returns the bytes of room where results are kept.
 	FreeDisk func() (uint64, error)
+	// Waiting returns the bytes of the results that wait for the studio.
+	Waiting func() int64
 	// GPUMemory returns the GPU memory of this computer, and how much of it is
 	// free, in GiB. Total 0 means unknown. It looks afresh unless it has seen
 	// moments ago that need is free.

@@ -553,6 +553,45 @@ func TestOffers(t *testing.T) {
 
 // A model in memory needs no more of it, and models that only wait for a job make
 // room for another, but not for one that never fits.
+// TestOffersAndTheDisk: an offer is only taken when its result will find room, and
+// more of it for a video than for a text.
+func TestOffersAndTheDisk(t *testing.T) {
+	for _, tc := range []struct {
+		name    string
+		kind    protocol.TaskKind
+		free    uint64 // MiB
+		waiting int64  // bytes
+		err     error
+		reason  string // empty = taken
+	}{
+		{"room for a text", protocol.KindLLM, 1056, 0, nil, ""},
+		{"no room for a text", protocol.KindLLM, 1055, 0, nil, "worker busy: not enough free disk: a job of kind llm may need 0.1 GB and 1 GB to spare, 1 GB are free"},
+		{"room for a picture", protocol.KindImage, 1152, 0, nil, ""},
+		{"no room for a voice", protocol.KindTTS, 1151, 0, nil, "worker busy: not enough free disk: a job of kind audio_tts may need 0.2 GB and 1 GB to spare, 1.1 GB are free"},
+		{"room for a video", protocol.KindVideo, 2048, 0, nil, ""},
+		{"no room for a video", protocol.KindVideo, 2047, 0, nil, "worker busy: not enough free disk: a job of kind video may need 1 GB and 1 GB to spare, 1.9 GB are free"},
+		{"a disk that cannot be asked", protocol.KindVideo, 0, 0, errors.New("no such disk"), ""},
+		{"much waits", protocol.KindLLM, 4096, maxWaiting - 1, nil, ""},
+		{"too much waits", protocol.KindLLM, 4096, maxWaiting + gib/2, nil, "worker busy: 10.5 GB of results wait for the studio, and at most 10 GB may"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			f := prepare()
+			f.cfg.FreeDisk = func() (uint64, error) { return tc.free << 20, tc.err }
+			f.cfg.Waiting = func() int64 { return tc.waiting }
+			f.cfg.Stored = func(jobID string) bool { return jobID == "done" }
+			claim := protocol.Claim{JobID: "job-31", Task: protocol.Task{Kind: tc.kind}}
+			reason, code, refused := f.RefusalOf(t.Context(), claim)
+			if reason != tc.reason || refused != (tc.reason != "") || refused && code != protocol.RejectBusy {
+				t.Errorf("got %v, %q, %q", refused, code, reason)
+			}
+			claim.JobID = "done"
+			if reason, _, refused := f.RefusalOf(t.Context(), claim); refused {
+				t.Errorf("its result is here, and still: %q", reason)
+			}
+		})
+	}
+}
+
 func TestOffersAndWarmModels(t *testing.T) {
 	f := prepare()
 	free, released := 2.0, 0
