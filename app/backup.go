@@ -70,8 +70,9 @@ func saveBackup(ctx context.Context, from *client.Client, path string, results b
 // not.
 func (c *command) restoreCommand() *cobra.Command {
 	var cfg studio.Config
+	var cluster studio.Cluster
 	cmd := &cobra.Command{
-		Use:   "restore [--data DIR] FILE",
+		Use:   "restore [--data DIR | --nats URLS] FILE",
 		Short: "Bring back from a backup what a stopped studio has lost",
 		Long: `Bring back from a backup what a stopped studio has lost. What it still has stays
 as it is, so this mends a damaged studio, and fills an empty folder.`,
@@ -86,6 +87,9 @@ as it is, so this mends a damaged studio, and fills an empty folder.`,
 				return err
 			}
 			cfg.Log = plainLogger(c.Err)
+			if err := useCluster(&cfg, cluster); err != nil {
+				return err
+			}
 			f, err := os.Open(filepath.Clean(args[0]))
 			if err != nil {
 				return usageError{fmt.Errorf("open the backup: %w", err)}
@@ -100,6 +104,7 @@ as it is, so this mends a damaged studio, and fills an empty folder.`,
 		},
 	}
 	cmd.Flags().StringVar(&cfg.Data, "data", "", "folder of the studio's data (default: studio beside the config)")
+	clusterFlags(cmd, &cluster)
 	return cmd
 }
 

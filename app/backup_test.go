@@ -47,3 +47,13 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("a second restore prints %q", out)
 	}
 }
+
+// TestClusterFlags: what cannot be meant is said before anything is opened.
+func TestClusterFlags(t *testing.T) {
+	h := newHome(t)
+	for _, args := range [][]string{{"studio"}, {"studio", "restore", filepath.Join(h.dir, "x")}} {
+		h.wantRefusal(t, exitUsage, append(args, "--nats-creds", "x"), "go with --nats")
+		h.wantRefusal(t, exitUsage, append(args, "--nats", "nats://127.0.0.1:1", "--nats-cert", "x"), "go together")
+	}
+	h.wantRefusal(t, exitFail, []string{"studio", "--listen", "127.0.0.1:0", "--nats", "nats://127.0.0.1:1"}, "connect to NATS")
+}

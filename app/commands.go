@@ -58,6 +58,7 @@ func (c *command) studioCommand() *cobra.Command {
 	var cfg studio.Config
 	var flags reachFlags
 	var memory int64
+	var cluster studio.Cluster
 	cmd := &cobra.Command{
 		Use: "studio [--listen HOST:PORT] [--data DIR] [--auto-approve]", Short: "Be a studio: queue jobs for workers", Args: noArgs,
 		Long: `Be a studio: approve workers, queue jobs, offer them, keep the results.
@@ -65,6 +66,9 @@ The operator's token is in DIR/operator-token after the first start. The
 dashboard is at the studio's address; "studio-worker dashboard" opens it.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := c.studioFolder(&cfg); err != nil {
+				return err
+			}
+			if err := useCluster(&cfg, cluster); err != nil {
 				return err
 			}
 			if memory > 0 {
@@ -92,6 +96,7 @@ dashboard is at the studio's address; "studio-worker dashboard" opens it.`,
 	flags.add(cmd)
 	cmd.Flags().BoolVar(&cfg.AcceptDamage, "accept-damage", false, "start with what is left of a damaged store")
 	cmd.Flags().Int64Var(&memory, "memory-limit", 0, "MiB of memory that the studio tries to stay below (0: no limit)")
+	clusterFlags(cmd, &cluster)
 	cmd.AddCommand(c.backupCommand(), c.restoreCommand())
 	return cmd
 }

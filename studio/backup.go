@@ -36,6 +36,6 @@ func (s *Studio) backup(w http.ResponseWriter, r *http.Request) {
 // What is there stays; a damaged folder is mended. A studio that runs is
 // store.ErrLocked.
 func Restore(ctx context.Context, cfg Config, backup io.ReadSeeker) (records, parts int, err error) {
-	added, err := store.RestoreInto(ctx, store.Config{Dir: cfg.Data, Log: cfg.Log}, backup)
+	added, err := store.RestoreInto(ctx, store.Config{Dir: cfg.Data, Cluster: cfg.Cluster, Log: cfg.Log}, backup)
 	return added.Records, added.Parts, err
 }

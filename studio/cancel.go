@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"studioworker/studio/store"
@@ -69,7 +70,7 @@ func (h *hub) cancel(ctx context.Context, j *job, why string) error {
 	defer j.mu.Unlock()
 	patient := false
 	err := h.change(ctx, j, func(rec *store.Job) error {
-		patient = rec.State.Claimed() && j.holder != nil && j.holder.has(protocol.FeatureCancel)
+		patient = rec.State.Claimed() && h.canStop(j, *rec)
 		switch {
 		case rec.State.Final():
 			return errFinished
@@ -88,13 +89,24 @@ func (h *hub) cancel(ctx context.Context, j *job, why string) error {
 	case err != nil:
 		return err
 	case patient:
-		h.stop(ctx, j.holder, j.now())
+		if j.holder != nil { // else the studio that has it hears of it
+			h.stop(ctx, j.holder, j.now())
+		}
 		h.after(ctx, h.cfg.CancelLimit, func(ctx context.Context) { h.giveUp(ctx, j) })
 	default:
 		h.release(j)
 	}
 	h.log.Info("a job is cancelled", "job_id", j.id, "at_worker", patient)
 	return nil
+}
+
+// canStop says whether somebody can be asked to stop the claimed job: a worker
+// here that knows how, or the studio it is connected to. The caller holds j.mu.
+func (h *hub) canStop(j *job, rec store.Job) bool {
+	if j.holder != nil {
+		return j.holder.has(protocol.FeatureCancel)
+	}
+	return processOf(rec.Session) != h.process && h.lives(rec.Session)
 }
 
 // giveUp cancels a job whose worker did not answer in time.
@@ -149,8 +161,10 @@ func (h *hub) stop(ctx context.Context, s *session, rec store.Job) {
 func (h *hub) cancels(worker string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	s := h.current[worker]
-	return s != nil && s.hasLocked(protocol.FeatureCancel)
+	if s := h.current[worker]; s != nil {
+		return s.hasLocked(protocol.FeatureCancel)
+	}
+	return slices.Contains(h.elsewhere[worker].Caps.Features, protocol.FeatureCancel)
 }
 
 // answersCancel says whether the session's worker was asked to stop the job, on
@@ -165,8 +179,11 @@ func answersCancel(s *session, j *job) bool {
 func (h *hub) dismiss(ctx context.Context, worker string) {
 	h.mu.Lock()
 	s := h.current[worker]
-	orphans := h.orphans[worker]
-	delete(h.orphans, worker)
+	orphans := slices.Clone(h.orphans[worker])
+	for _, o := range orphans {
+		h.dropOrphanLocked(o.job)
+	}
+	delete(h.elsewhere, worker)
 	delete(h.logs, worker)
 	var held *job
 	if s != nil {
@@ -182,6 +199,6 @@ func (h *hub) dismiss(ctx context.Context, worker string) {
 		h.putBack(ctx, s, held, release{why: removedText})
 	}
 	for _, o := range orphans {
-		h.putBack(ctx, nil, o.job, release{why: removedText})
+		h.putBack(ctx, nil, o.job, release{why: removedText, claim: o.claim})
 	}
 }

@@ -67,19 +67,14 @@ func (h *hub) attach(ctx context.Context, s *session, caps protocol.Capabilities
 	s.caps, s.instance, s.beat = caps, caps.Instance, time.Now()
 	h.current[s.worker] = s
 	h.sessions = append(h.sessions, s)
+	message := s.presentLocked()
 	h.mu.Unlock()
+	h.tellOthers(topicWorker, s.worker, message)
 	h.changes.touch(changedWorkers)
 	if old == nil {
 		return true
 	}
-	if held != nil {
-		if h.disown(old, held) {
-			h.abandon(ctx, s.worker, held, "")
-		} else {
-			h.putBack(ctx, old, held, release{offer: true})
-		}
-	}
-	h.spawn(ctx, func(context.Context) { old.takenOver() })
+	h.replaced(ctx, old, held)
 	return true
 }
 
@@ -121,7 +116,9 @@ func (h *hub) detach(ctx context.Context, s *session) {
 	held := h.removeLocked(s)
 	counted := held == nil || held.uploads == 0 // a result that is coming in tells that the worker lives
 	closing, resumes := h.closing, s.hasLocked(protocol.FeatureResume)
+	message := s.presentLocked()
 	h.mu.Unlock()
+	h.tellOthers(topicWorker, s.worker, message)
 	h.changes.touch(changedWorkers)
 	switch {
 	case held == nil || closing:
@@ -157,20 +154,24 @@ func (h *hub) heartbeat(s *session, beat protocol.Heartbeat) (settle func(contex
 	}
 	var orphans []*orphan
 	if first {
-		orphans = h.orphans[s.worker]
-		delete(h.orphans, s.worker)
+		orphans = slices.Clone(h.orphans[s.worker])
 		for _, o := range orphans {
-			if s.kept[o.job.id] && o.job.id != beat.CurrentJobID { // finished: its outcome is on the way
-				h.orphans[s.worker] = append(h.orphans[s.worker], o)
+			if !s.kept[o.job.id] || o.job.id == beat.CurrentJobID { // else finished: its outcome is on the way
+				h.dropOrphanLocked(o.job)
 			}
 		}
+	}
+	if h.shared && (first || s.told != beat.CurrentJobID || now.Sub(s.presented) > presentEvery) {
+		s.told = beat.CurrentJobID
+		message := s.presentLocked()
+		defer h.tellOthers(topicWorker, s.worker, message)
 	}
 	kept := s.kept
 	named := h.jobs[beat.CurrentJobID]
 	return func(ctx context.Context) {
 		for _, o := range orphans {
 			if o.job != named && !kept[o.job.id] {
-				h.putBack(ctx, nil, o.job, release{why: o.why, counted: o.why != ""})
+				h.putBack(ctx, nil, o.job, release{why: o.why, counted: o.why != "", claim: o.claim})
 			}
 		}
 		switch {
@@ -252,6 +253,8 @@ func (h *hub) start(ctx context.Context, s *session, j *job) error {
 		switch {
 		case rec.State.Final():
 			return errFinished
+		case rec.State.Claimed() && rec.WorkerID != s.worker: // by another process
+			return notHeld(protocol.Accept{}, j.id)
 		case rec.State == store.Offered:
 			rec.Attempts++
 		case rec.State == store.Queued:
@@ -358,7 +361,9 @@ func (h *hub) report(s *session, f protocol.Progress) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if owned(s, j) && j.now().State == store.Running {
-		j.progress.Store(&client.Progress{Step: f.Step, Total: f.Total, Message: clip(f.Message, maxName)})
+		progress := &client.Progress{Step: f.Step, Total: f.Total, Message: clip(f.Message, maxName)}
+		j.progress.Store(progress)
+		h.tellOthers(topicTold, j.id, toldMessage{Session: s.id, Progress: progress})
 		h.changes.touch(changedJobs)
 		j.publish(client.EventProgress)
 	}
@@ -373,7 +378,8 @@ func (h *hub) tell(s *session, f protocol.Delta) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if owned(s, j) && j.now().State == store.Running {
-		j.add(f.Seq, f.Text)
+		j.add(s.id, f.Seq, f.Text)
+		h.tellOthers(topicTold, j.id, toldMessage{Session: s.id, Delta: &client.Delta{Seq: f.Seq, Text: f.Text}})
 	}
 }
 
@@ -468,7 +474,8 @@ func (h *hub) fail(ctx context.Context, s *session, f protocol.Fail) error {
 	}
 	err := h.change(ctx, j, func(rec *store.Job) error {
 		switch {
-		case rec.State.Final() || (rec.State == store.Queued && f.Retryable) || (j.holder != nil && j.holder != s):
+		case rec.State.Final() || (rec.State == store.Queued && f.Retryable) || (j.holder != nil && j.holder != s) ||
+			(rec.State.Claimed() && rec.WorkerID != s.worker):
 			return errStale // nothing left to say
 		case rec.State == store.Offered: // failed without a word before
 			rec.Attempts++

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"studioworker/studio/client"
+	"studioworker/studio/store"
 	"studioworker/worker/protocol"
 )
 
@@ -31,6 +32,9 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if options := os.Getenv(childNATS); options != "" {
+		os.Exit(serveNATS(options))
+	}
 	if dir := os.Getenv(childFolder); dir != "" {
 		os.Exit(child(dir, os.Getenv(childListen)))
 	}
@@ -40,7 +44,14 @@ func TestMain(m *testing.M) {
 }
 
 func child(dir, listen string) int {
-	s, err := New(Config{Data: dir, Listen: listen, AutoApprove: true, Log: slog.New(slog.DiscardHandler)})
+	cfg := Config{Data: dir, Listen: listen, AutoApprove: true, Log: slog.New(slog.DiscardHandler)}
+	if addresses := os.Getenv(childCluster); addresses != "" {
+		cfg.Cluster = &store.Cluster{URL: addresses}
+	}
+	if os.Getenv("STUDIO_TEST_LOG") != "" {
+		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	s, err := New(cfg)
 	if err != nil {
 		fmt.Println(err)
 		return 1

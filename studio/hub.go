@@ -45,12 +45,21 @@ type hub struct {
 	orphans  map[string][]*orphan  // by worker
 	logs     map[string]*logRing   // by worker
 	lastID   int64
+
+	shared    bool                     // other processes work on the same store
+	process   string                   // of this one; part of the ids of its sessions
+	peers     map[string]time.Time     // when the other processes were heard last
+	elsewhere map[string]workerMessage // by worker: connected to another process
+	creating  map[string]*job          // being stored, not in jobs yet
 }
 
 // orphan is a claimed job without session, which waits for its worker.
 type orphan struct {
-	job *job
-	why string // told to the operator when the worker comes back without it; then the attempt counts
+	job    *job
+	why    string // told to the operator when the worker comes back without it; then the attempt counts
+	claim  string // the session that claimed it
+	worker string
+	timer  *time.Timer // of its grace; nil while the session may live in another process
 }
 
 // loadHub builds the index from the records of the jobs. A claimed job waits for its worker,
@@ -61,6 +70,8 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store, records []store.E
 		jobs: map[string]*job{}, queue: newQueue(), conns: map[*session]struct{}{},
 		changes: newChanges(), moved: func(_, _ store.Job) {},
 		current: map[string]*session{}, orphans: map[string][]*orphan{}, logs: map[string]*logRing{},
+		shared: st.Shared(), process: newID("")[:12], peers: map[string]time.Time{}, elsewhere: map[string]workerMessage{},
+		creating: map[string]*job{},
 	}
 	for _, err := range bad {
 		h.log.Error("a record cannot be read and is left out", "error", err)
@@ -87,12 +98,15 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store, records []store.E
 		switch state := e.Value.State; {
 		case state == store.Queued && !e.Value.NotBefore.After(time.Now()):
 			h.enqueueLocked(j)
-		case state.Claimed() && e.Value.Cancelling:
+		case state.Claimed() && e.Value.Cancelling && !h.shared: // else another process may be at it
 			if err := h.change(ctx, j, func(rec *store.Job) error { cancelled(rec, cancelledText); return nil }); err != nil {
 				return nil, err
 			}
 		case state.Claimed():
-			h.orphans[e.Value.WorkerID] = append(h.orphans[e.Value.WorkerID], &orphan{job: j})
+			h.orphanLocked(e.Value.WorkerID, &orphan{job: j, claim: e.Value.Session})
+			if h.shared { // it lives until it is missed
+				h.peers[processOf(e.Value.Session)] = time.Now()
+			}
 		}
 	}
 	if len(bad) > 0 {
@@ -124,7 +138,9 @@ func (h *hub) run(ctx context.Context) {
 	h.mu.Lock()
 	for worker, orphans := range h.orphans {
 		for _, o := range orphans {
-			h.armGrace(ctx, worker, o)
+			if !h.livesLocked(o.claim) {
+				h.armGrace(ctx, worker, o)
+			}
 		}
 	}
 	paused := slices.Clone(h.order)
@@ -228,8 +244,27 @@ func (h *hub) newJobID(now time.Time) string {
 	return fmt.Sprintf("%016x-%s", h.lastID, newID("")[:12])
 }
 
-// job returns the job, or nil.
+// job returns the job, or nil. One that another process has just made is looked
+// up in the store.
 func (h *hub) job(id string) *job {
+	j := h.known(id)
+	if j != nil || !h.shared {
+		return j
+	}
+	ctx := context.Background() // the store has its own limit
+	e, err := h.store.Jobs.Get(ctx, id)
+	if err != nil {
+		if !errors.Is(err, store.ErrNotFound) {
+			h.log.Warn("a job could not be looked up", "error", err)
+		}
+		return nil
+	}
+	h.learn(ctx, store.Change[store.Job]{ID: id, Entry: e})
+	return h.known(id)
+}
+
+// known returns the job if it is in the index.
+func (h *hub) known(id string) *job {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.jobs[id]
@@ -328,11 +363,17 @@ func (h *hub) submit(ctx context.Context, rec store.Job) (*job, error) {
 	rec.State = store.Queued
 	j.record.Store(&store.Entry[store.Job]{Value: rec})
 	h.mu.Lock()
+	h.creating[j.id] = j
 	s := h.pickSessionLocked(j)
 	if s != nil {
 		h.reserveLocked(s, j)
 	}
 	h.mu.Unlock()
+	defer func() {
+		h.mu.Lock()
+		delete(h.creating, j.id)
+		h.mu.Unlock()
+	}()
 	if s != nil {
 		rec.State, rec.WorkerID, rec.Session, rec.NotBefore = store.Offered, s.worker, s.id, time.Time{}
 	}
@@ -343,6 +384,7 @@ func (h *hub) submit(ctx context.Context, rec store.Job) (*job, error) {
 		}
 		return nil, err
 	}
+	j.wrote = revision
 	j.set(rec, revision)
 	h.changes.touch(changedJobs)
 	h.mu.Lock()
@@ -425,19 +467,21 @@ type release struct {
 	counted bool   // an attempt that was accepted counts
 	offer   bool   // only a claim that was not accepted yet
 	pause   bool   // before the next attempt
+	claim   string // the session whose claim it is; empty: of whoever has it now
 }
 
 // putBack ends a claim without a result: the job is queued again, or failed
 // when its attempts are spent. Without effect if the holder is another.
 func (h *hub) putBack(ctx context.Context, s *session, j *job, r release) {
 	j.mu.Lock()
+	r.claim = cmp.Or(r.claim, j.now().Session)
 	if j.holder != s || (r.offer && j.now().State != store.Offered) {
 		j.mu.Unlock()
 		return
 	}
 	err := h.change(ctx, j, func(rec *store.Job) error {
-		if !rec.State.Claimed() {
-			return errStale
+		if !rec.State.Claimed() || rec.Session != r.claim {
+			return errStale // or claimed anew by another process
 		}
 		h.requeue(rec, r)
 		return nil
@@ -491,14 +535,17 @@ func (h *hub) requeue(rec *store.Job, r release) {
 func (h *hub) abandon(ctx context.Context, worker string, j *job, why string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	o := &orphan{job: j, why: why}
-	others := slices.DeleteFunc(h.orphans[worker], func(o *orphan) bool { return o.job == j })
-	h.orphans[worker] = append(others, o)
+	o := &orphan{job: j, why: why, claim: j.now().Session}
+	h.orphanLocked(worker, o)
 	h.armGrace(ctx, worker, o)
 }
 
+// armGrace begins an orphan's grace, once. The caller holds h.mu.
 func (h *hub) armGrace(ctx context.Context, worker string, o *orphan) {
-	h.after(ctx, h.cfg.ReclaimGrace, func(ctx context.Context) {
+	if o.timer != nil {
+		return
+	}
+	o.timer = h.after(ctx, h.cfg.ReclaimGrace, func(ctx context.Context) {
 		h.mu.Lock()
 		i := slices.Index(h.orphans[worker], o)
 		if i >= 0 {
@@ -511,7 +558,7 @@ func (h *hub) armGrace(ctx context.Context, worker string, o *orphan) {
 			h.abandon(ctx, worker, o.job, o.why)
 		case i >= 0 && o.job.now().State.Claimed():
 			h.log.Warn("a worker did not come back for its job", "job_id", o.job.id, "worker_id", worker)
-			h.putBack(ctx, nil, o.job, release{why: "the worker was lost", counted: true})
+			h.putBack(ctx, nil, o.job, release{why: "the worker was lost", counted: true, claim: o.claim})
 		}
 	})
 }

@@ -16,7 +16,8 @@ import (
 )
 
 const (
-	maxConflicts = 5       // times a change is tried against other writers
+	maxConflicts = 8 // times a change is tried against other writers
+	conflictWait = 5 * time.Millisecond
 	maxError     = 2000    // characters of a worker's error text
 	maxText      = 1 << 20 // bytes of a text that is kept for event streams
 	watchBuffer  = 64      // events that a slow event stream may be behind
@@ -36,10 +37,12 @@ type job struct {
 	mu      sync.Mutex // held over each change of the record
 	holder  *session   // that has the claim
 	last    string     // id of the session that had it last
+	wrote   uint64     // revision that this process wrote last
 	expiry  *time.Timer
 	streams map[chan client.Event]struct{}
 	text    []byte // that the worker has told of the running attempt
 	told    int    // pieces of it; -1 = one is missing, so no more is told
+	teller  string // session that told them
 
 	// Guarded by the hub's mutex.
 	queued   bool
@@ -47,6 +50,7 @@ type job struct {
 	priority int
 	uploads  int             // results of it that are coming in
 	refused  map[string]bool // sessions that will not do it
+	orphan   *orphan         // claimed by a session that is not here
 }
 
 func newJob(id string) *job {
@@ -61,7 +65,7 @@ func (j *job) now() store.Job { return j.record.Load().Value }
 // of f ends it without a write. The caller holds j.mu.
 func (h *hub) change(ctx context.Context, j *job, f func(*store.Job) error) error {
 	ctx = context.WithoutCancel(ctx) // a caller that goes away must not leave memory and store apart
-	for range maxConflicts {
+	for try := range maxConflicts {
 		current := j.record.Load()
 		next := current.Value
 		if err := f(&next); err != nil {
@@ -76,6 +80,9 @@ func (h *hub) change(ctx context.Context, j *job, f func(*store.Job) error) erro
 		switch {
 		case readErr != nil:
 			return errors.Join(err, readErr)
+		case stored.Revision == current.Revision && errors.Is(err, store.ErrConflict):
+			time.Sleep(conflictWait << try) // a cluster has taken another's write and cannot show it yet
+			continue
 		case stored.Revision == current.Revision:
 			return err // it was not written
 		case same(stored.Value, next):
@@ -90,6 +97,7 @@ func (h *hub) change(ctx context.Context, j *job, f func(*store.Job) error) erro
 // publish makes a stored record known. The caller holds j.mu.
 func (h *hub) publish(j *job, rec store.Job, revision uint64) {
 	before := j.now()
+	j.wrote = revision
 	j.set(rec, revision)
 	h.settleShare(before, rec)
 	h.moved(before, rec)
@@ -104,7 +112,8 @@ func same(a, b store.Job) bool {
 
 // set publishes a stored record. The caller holds j.mu.
 func (j *job) set(rec store.Job, revision uint64) {
-	if rec.State != store.Running {
+	// What a worker tells through another process may come before the record does.
+	if rec.State != store.Running && (rec.State != store.Offered || rec.Session != j.teller) {
 		j.progress.Store(nil)
 		j.text, j.told = nil, 0
 	}
@@ -123,7 +132,10 @@ func (j *job) set(rec store.Job, revision uint64) {
 // streams. A piece that came before is ignored; after one that is missing, or
 // beyond maxText, nothing more is told: the whole result comes in the end. The
 // caller holds j.mu.
-func (j *job) add(seq int, text string) {
+func (j *job) add(session string, seq int, text string) {
+	if j.teller != session {
+		j.text, j.told, j.teller = nil, 0, session
+	}
 	if seq != j.told {
 		if seq > j.told {
 			j.told = -1

@@ -32,6 +32,11 @@ func (h *hub) keepLogs(worker string, entries []protocol.LogEntry) {
 		e := &entries[i]
 		e.Message, e.Category, e.TS, e.JobID = clip(e.Message, maxLogText), clip(e.Category, maxName), clip(e.TS, maxName), clip(e.JobID, maxName)
 	}
+	h.storeLogs(worker, entries)
+	h.tellOthers(topicLogs, worker, logMessage{Process: h.process, Entries: entries})
+}
+
+func (h *hub) storeLogs(worker string, entries []protocol.LogEntry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	ring := h.logs[worker]

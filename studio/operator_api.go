@@ -48,9 +48,10 @@ func (s *Studio) health(w http.ResponseWriter, _ *http.Request) {
 		return
 	}
 	writeJSON(w, http.StatusOK, struct {
-		Status  string `json:"status"`
-		Version string `json:"version,omitempty"`
-	}{"ok", s.cfg.Version})
+		Status     string `json:"status"`
+		Version    string `json:"version,omitempty"`
+		Durability string `json:"durability"`
+	}{"ok", s.cfg.Version, s.store.Durability()})
 }
 
 // submit queues a job.
@@ -291,6 +292,10 @@ func (h *hub) describe(view *workerView) {
 	defer h.mu.Unlock()
 	s := h.current[view.ID]
 	if s == nil {
+		if m, ok := h.elsewhere[view.ID]; ok {
+			view.Connected, view.ConnectedAt, view.HeartbeatAt, view.CurrentJobID = true, m.ConnectedAt, m.Beat, m.JobID
+			view.Capabilities = &m.Caps
+		}
 		return
 	}
 	caps := s.caps

@@ -118,6 +118,9 @@ func (r *registry) request(ctx context.Context, req protocol.RegisterRequest, ad
 // secret is another, is errNoRegistration. Each approved answer carries a fresh
 // token; the one before stops working.
 func (r *registry) poll(ctx context.Context, id, secret string) (protocol.PollResponse, error) {
+	if err := r.refresh(ctx, id); err != nil {
+		return protocol.PollResponse{}, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e, ok := r.rows[id]
@@ -151,6 +154,9 @@ func (r *registry) poll(ctx context.Context, id, secret string) (protocol.PollRe
 // decide approves or rejects a pending request. Deciding the same again is
 // fine; deciding otherwise is errNotPending.
 func (r *registry) decide(ctx context.Context, id string, status store.RegistrationStatus, reason string) (store.Registration, error) {
+	if err := r.refresh(ctx, id); err != nil {
+		return store.Registration{}, err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	e, ok := r.rows[id]
@@ -198,6 +204,9 @@ func (r *registry) approve(ctx context.Context, e store.Entry[store.Registration
 // errNoWorker. Its requests are superseded, so that the same secret does not
 // find them again; a crash before that leaves requests that answer as unknown.
 func (r *registry) remove(ctx context.Context, id string) error {
+	if err := r.refreshWorker(ctx, id); err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	worker, ok := r.workers[id]
@@ -236,10 +245,93 @@ func (r *registry) put(ctx context.Context, e store.Entry[store.Registration]) e
 
 // authentic says whether token is the worker's.
 func (r *registry) authentic(workerID, token string) bool {
+	if r.holds(workerID, token) {
+		return true
+	}
+	if !r.store.Shared() {
+		return false
+	}
+	// Another process may have given out the token just now.
+	if err := r.refreshWorker(context.Background(), workerID); err != nil { // the store has its own limit
+		r.log.Warn("a worker could not be looked up", "worker_id", workerID, "error", err)
+		return false
+	}
+	return r.holds(workerID, token)
+}
+
+func (r *registry) holds(workerID, token string) bool {
 	r.mu.Lock()
 	e := r.workers[workerID] // of an unknown worker the hash is empty, which nothing matches
 	r.mu.Unlock()
 	return matches(token, e.Value.TokenHash)
+}
+
+// refresh reads a request and its worker from a store that other processes
+// change, too.
+func (r *registry) refresh(ctx context.Context, id string) error {
+	if !r.store.Shared() {
+		return nil
+	}
+	e, err := r.store.Registrations.Get(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	r.learnRow(store.Change[store.Registration]{ID: id, Entry: e})
+	if e.Value.WorkerID == "" {
+		return nil
+	}
+	return r.refreshWorker(ctx, e.Value.WorkerID)
+}
+
+func (r *registry) refreshWorker(ctx context.Context, id string) error {
+	if !r.store.Shared() {
+		return nil
+	}
+	e, err := r.store.Workers.Get(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil // its mark of deletion comes
+	}
+	if err != nil {
+		return err
+	}
+	r.learnWorker(store.Change[store.Worker]{ID: id, Entry: e})
+	return nil
+}
+
+// learnRow takes what is stored of a request now.
+func (r *registry) learnRow(c store.Change[store.Registration]) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c.Entry.Revision <= r.rows[c.ID].Revision {
+		return
+	}
+	if c.Deleted {
+		delete(r.rows, c.ID)
+	} else {
+		r.rows[c.ID] = c.Entry
+	}
+	r.told.touch(changedRegistrations)
+}
+
+// learnWorker takes what is stored of a worker now, and says whether another
+// process has removed it.
+func (r *registry) learnWorker(c store.Change[store.Worker]) (removed bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	known, ok := r.workers[c.ID]
+	if c.Entry.Revision <= known.Revision {
+		return false
+	}
+	r.told.touch(changedWorkers)
+	if c.Deleted {
+		delete(r.workers, c.ID)
+		return ok
+	}
+	r.workers[c.ID] = c.Entry
+	return false
 }
 
 // requests lists all requests that were not superseded, newest first.

@@ -27,10 +27,10 @@ type process struct {
 	cmd *exec.Cmd
 }
 
-func startProcess(t *testing.T, dir, listen string) *process {
+func startProcess(t *testing.T, dir, listen string, env ...string) *process {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0]) // #nosec G204 -- this very program
-	cmd.Env = append(os.Environ(), childFolder+"="+dir, childListen+"="+listen)
+	cmd.Env = append(append(os.Environ(), childFolder+"="+dir, childListen+"="+listen), env...)
 	cmd.Stderr = t.Output()
 	out, err := cmd.StdoutPipe()
 	if err != nil {

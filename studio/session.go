@@ -47,6 +47,8 @@ type session struct {
 	warm        string          // model of the job that it got last
 	held        *job            // reserved, offered or running
 	beat        time.Time       // of the last heartbeat
+	presented   time.Time       // when other processes were last told of it
+	told        string          // job that they were told of
 	unnamed     time.Time       // since when heartbeats do not name held; zero when they do
 	kept        map[string]bool // jobs that stayed its worker's over a reconnect
 }

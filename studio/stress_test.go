@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -94,7 +95,7 @@ func (m *moody) session(conn *websocket.Conn) error {
 // TestMoodyWorkersFinishEverything: however workers behave within the protocol,
 // each job ends done with its own result, and no worker is accused.
 func TestMoodyWorkersFinishEverything(t *testing.T) {
-	f := newFarm(t, func(c *Config) { c.MaxAttempts = 1000 })
+	f := newFarm(t, func(c *Config) { c.MaxAttempts, c.RetryPause = 1000, time.Millisecond })
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var working sync.WaitGroup

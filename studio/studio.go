@@ -19,6 +19,9 @@ import (
 	"studioworker/worker/protocol"
 )
 
+// Cluster says how to reach a JetStream cluster.
+type Cluster = store.Cluster
+
 // Config says where a studio keeps its data and where it listens. Zero times
 // and limits mean the defaults.
 type Config struct {
@@ -34,7 +37,8 @@ type Config struct {
 	TLSKey         string         // PEM file
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and -Proto are believed
 
-	AcceptDamage bool // start with what is left of a damaged store
+	AcceptDamage bool     // start with what is left of a damaged store
+	Cluster      *Cluster // a JetStream cluster that keeps the records; nil: a server inside this process
 
 	HeartbeatTooOld time.Duration // a worker this silent is dropped; default 30 s
 	CheckEvery      time.Duration // how often that is looked at; default 10 s
@@ -124,7 +128,7 @@ func New(cfg Config) (*Studio, error) {
 		done: make(chan struct{}), streams: make(chan struct{}, maxStreams),
 		guard: guard, certificate: cert, metrics: newMetrics(cfg.Version), changes: newChanges(),
 	}
-	if s.store, err = store.Open(ctx, store.Config{Dir: cfg.Data, AcceptDamage: cfg.AcceptDamage, Log: cfg.Log}); err != nil {
+	if s.store, err = store.Open(ctx, store.Config{Dir: cfg.Data, AcceptDamage: cfg.AcceptDamage, Cluster: cfg.Cluster, Log: cfg.Log}); err != nil {
 		return nil, errors.Join(fmt.Errorf("start the studio: %w", err), listener.Close())
 	}
 	if err := s.load(ctx); err != nil {
@@ -205,6 +209,9 @@ func (s *Studio) Run(ctx context.Context) error {
 		s.housekeep(gctx)
 		return nil
 	})
+	if s.store.Shared() {
+		group.Go(func() error { return s.share(gctx) })
+	}
 	group.Go(func() error {
 		s.store.KeepBackups(gctx)
 		return nil

@@ -35,10 +35,10 @@ type Audit struct {
 	stream jetstream.Stream
 }
 
-func openAudit(ctx context.Context, js jetstream.JetStream) (*Audit, error) {
+func openAudit(ctx context.Context, js jetstream.JetStream, copies int) (*Audit, error) {
 	stream, err := js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: auditStream, Subjects: []string{auditStream}, Storage: jetstream.FileStorage, Discard: jetstream.DiscardOld,
-		MaxMsgs: auditEntries, MaxAge: auditAge,
+		MaxMsgs: auditEntries, MaxAge: auditAge, Replicas: copies,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("open the audit log: %w", err)

@@ -82,8 +82,8 @@ func TestBackupAndRestore(t *testing.T) {
 }
 
 // archive packs files as a backup does.
-func archive(t testing.TB, files ...string) []byte {
-	t.Helper()
+func archive(tb testing.TB, files ...string) []byte {
+	tb.Helper()
 	var out bytes.Buffer
 	zip := gzip.NewWriter(&out)
 	w := tar.NewWriter(zip)
@@ -92,14 +92,14 @@ func archive(t testing.TB, files ...string) []byte {
 			files[i+1] = ""
 		}
 		if err := w.WriteHeader(&tar.Header{Name: files[i], Mode: 0o600, Size: int64(len(files[i+1]))}); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if _, err := w.Write([]byte(files[i+1])); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	if err := errors.Join(w.Close(), zip.Close()); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out.Bytes()
 }

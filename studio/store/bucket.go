@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -24,6 +25,7 @@ var (
 type Bucket[T any] struct {
 	store  *Store
 	shards []jetstream.KeyValue
+	read   []*atomic.Uint64 // by shard, the revision up to which All has read
 }
 
 // Entry is a record with the revision that the next Update names.
@@ -35,14 +37,19 @@ type Entry[T any] struct {
 func openBucket[T any](ctx context.Context, s *Store, names ...string) (*Bucket[T], error) {
 	b := &Bucket[T]{store: s}
 	for _, name := range names {
-		kv, err := s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: name, History: 1, Storage: jetstream.FileStorage,
-		})
+		var kv jetstream.KeyValue
+		var err error
+		if s.local == nil {
+			kv, err = s.openShared(ctx, name)
+		} else {
+			kv, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{Bucket: name, History: 1, Storage: jetstream.FileStorage})
+		}
 		if err != nil {
 			return nil, fmt.Errorf("open the bucket %s: %w", name, err)
 		}
 		b.shards = append(b.shards, kv)
 		s.kvs = append(s.kvs, kv)
+		b.read = append(b.read, new(atomic.Uint64))
 	}
 	return b, nil
 }
@@ -55,8 +62,9 @@ func (b *Bucket[T]) shard(id string) jetstream.KeyValue {
 
 // All returns every record, and for each that cannot be read an error in bad.
 func (b *Bucket[T]) All(ctx context.Context) (all []Entry[T], bad []error, err error) {
-	for _, kv := range b.shards {
+	for i, kv := range b.shards {
 		err := b.store.each(ctx, kv, func(e jetstream.KeyValueEntry) error {
+			b.read[i].Store(max(b.read[i].Load(), e.Revision()))
 			if e.Operation() != jetstream.KeyValuePut {
 				return nil
 			}
@@ -169,7 +177,7 @@ func (b *Bucket[T]) Delete(ctx context.Context, id string, revision uint64) erro
 	err := b.store.guarded(ctx, opLimit, func(ctx context.Context) error {
 		return b.shard(id).Purge(ctx, id, jetstream.LastRevision(revision))
 	})
-	if failed, ok := errors.AsType[*jetstream.APIError](err); ok && failed.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
+	if conflicts(err) {
 		return fmt.Errorf("delete the record %s: %w", id, ErrConflict)
 	}
 	if err != nil {
@@ -187,13 +195,23 @@ func (b *Bucket[T]) write(ctx context.Context, id string, v T, put func(context.
 		revision, err = put(ctx, b.shard(id), data)
 		return err
 	})
-	if errors.Is(err, jetstream.ErrKeyExists) {
+	if conflicts(err) {
 		return 0, fmt.Errorf("write the record %s: %w", id, ErrConflict)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("write the record %s: %w", id, err)
 	}
 	return revision, nil
+}
+
+// conflicts says whether another writer was faster, or is about to be.
+func conflicts(err error) bool {
+	const onItsWay = 10164 // a cluster has taken another write, which cannot be read yet
+	if failed, ok := errors.AsType[*jetstream.APIError](err); ok &&
+		(failed.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || failed.ErrorCode == onItsWay) {
+		return true
+	}
+	return errors.Is(err, jetstream.ErrKeyExists)
 }
 
 func decode[T any](e jetstream.KeyValueEntry) (Entry[T], error) {

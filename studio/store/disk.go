@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // What the disk must have.
@@ -23,37 +25,82 @@ const (
 
 // diskState is whether the disk takes writes.
 type diskState struct {
-	mu      sync.Mutex
-	free    uint64          // bytes
-	least   uint64          // bytes that new jobs leave free
-	working context.Context //nolint:containedctx // ends when the disk takes no writes, and ends the writes that wait
-	fail    context.CancelCauseFunc
+	mu     sync.Mutex
+	free   uint64                  // bytes
+	least  uint64                  // bytes that new jobs leave free
+	broken error                   // why the disk takes no writes
+	writes map[*diskWrite]struct{} // that wait for the disk
 }
+
+type diskWrite struct{ cancel context.CancelFunc }
 
 // refusal says why nothing can be written now, nil when it can.
 func (d *diskState) refusal() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return context.Cause(d.working)
+	return d.broken
+}
+
+// fail ends the writes that wait and refuses others, until mended.
+func (d *diskState) fail(why error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.broken = why
+	for w := range d.writes {
+		w.cancel()
+	}
+}
+
+func (d *diskState) mended() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.broken = nil
+}
+
+// begin registers a write, unless the disk takes none.
+func (d *diskState) begin(cancel context.CancelFunc) (*diskWrite, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.broken != nil {
+		return nil, d.broken
+	}
+	if d.writes == nil {
+		d.writes = map[*diskWrite]struct{}{}
+	}
+	w := &diskWrite{cancel}
+	d.writes[w] = struct{}{}
+	return w, nil
+}
+
+func (d *diskState) end(w *diskWrite) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.writes, w)
 }
 
 // guarded runs a write, for at most limit. It is ErrFull at once while the disk
 // is full, and as soon as that shows.
 func (s *Store) guarded(ctx context.Context, limit time.Duration, write func(context.Context) error) error {
-	s.disk.mu.Lock()
-	working := s.disk.working
-	s.disk.mu.Unlock()
-	if err := context.Cause(working); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	defer context.AfterFunc(working, cancel)()
-	err := write(ctx)
-	if err != nil && working.Err() != nil {
-		return errors.Join(context.Cause(working), err)
+	w, err := s.disk.begin(cancel)
+	if err != nil {
+		return err
 	}
-	return err
+	defer s.disk.end(w)
+	if err = write(ctx); err == nil {
+		return nil
+	}
+	if failed, ok := errors.AsType[*jetstream.APIError](err); ok && slices.Contains(fullCodes(), failed.ErrorCode) {
+		return errors.Join(ErrFull, err)
+	}
+	return errors.Join(s.disk.refusal(), err)
+}
+
+// fullCodes are the codes of a NATS server that has no room.
+func fullCodes() []jetstream.ErrorCode {
+	const insufficient, storage, stream = 10023, 10047, 10077 // resources, storage resources, the stream's limit
+	return []jetstream.ErrorCode{insufficient, storage, stream}
 }
 
 // Room says whether there is room for a new job: ErrFull when the disk is nearly
@@ -100,8 +147,7 @@ func (s *Store) look(ctx context.Context) {
 	}
 	s.disk.mu.Lock()
 	s.disk.free, s.disk.least = free, min(reserve, total/reserveShare)
-	broken := s.disk.working.Err() != nil
-	fail := s.disk.fail
+	broken := s.disk.broken != nil
 	s.disk.mu.Unlock()
 	if !broken {
 		err := s.local.health()
@@ -110,10 +156,10 @@ func (s *Store) look(ctx context.Context) {
 		}
 		s.log.Error("the store cannot write", "error", err, "free_bytes", free)
 		if free < max(healRoom, total/reserveShare) {
-			fail(ErrFull)
+			s.disk.fail(ErrFull)
 			return
 		}
-		fail(errors.New("the store cannot write and restarts"))
+		s.disk.fail(errors.New("the store cannot write and restarts"))
 	}
 	if free < healRoom {
 		return
@@ -127,9 +173,7 @@ func (s *Store) look(ctx context.Context) {
 		s.log.Error("the store does not answer after its restart, trying again", "error", err)
 		return
 	}
-	s.disk.mu.Lock()
-	s.disk.working, s.disk.fail = context.WithCancelCause(context.Background())
-	s.disk.mu.Unlock()
+	s.disk.mended()
 	s.log.Info("the store works again", "free_bytes", free)
 }
 

@@ -23,6 +23,7 @@ const (
 	chunkBytes   = 512 << 10
 	uploadWeight = 100 << 20        // memory that one large upload may take
 	partLimit    = 5 * time.Minute  // to store one part
+	ackLimit     = 15 * time.Second // for the last answers after a part was sent
 	sweepLimit   = 30 * time.Second // to remove the parts of one result
 	sweepAge     = 24 * time.Hour   // of what no record names, before it goes
 )
@@ -67,15 +68,43 @@ func (s *Store) putPart(ctx context.Context, r io.Reader, name string) (int64, e
 	// its context alive: the reader ends it, not the context.
 	var info *jetstream.ObjectInfo
 	err := s.guarded(context.WithoutCancel(ctx), partLimit, func(ctx context.Context) (err error) {
+		// When a server dies, the answers that it owed never come: once all is sent,
+		// they get only so long.
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		sent := &ender{r: r, limit: ackLimit, late: cancel}
+		defer sent.stop()
 		info, err = s.objects.Put(ctx, jetstream.ObjectMeta{
 			Name: name, Opts: &jetstream.ObjectMetaOptions{ChunkSize: chunkBytes},
-		}, r)
+		}, sent)
 		return err
 	})
 	if err != nil {
 		return 0, fmt.Errorf("store a part of the result: %w", err)
 	}
 	return int64(info.Size), nil // #nosec G115 -- at most partBytes
+}
+
+// ender calls late some time after its reader has ended.
+type ender struct {
+	r     io.Reader
+	limit time.Duration
+	late  func()
+	timer *time.Timer
+}
+
+func (e *ender) Read(p []byte) (int, error) {
+	n, err := e.r.Read(p)
+	if err != nil && e.timer == nil {
+		e.timer = time.AfterFunc(e.limit, e.late)
+	}
+	return n, err
+}
+
+func (e *ender) stop() {
+	if e.timer != nil {
+		e.timer.Stop()
+	}
 }
 
 // Discard removes the parts of a result that no record names.

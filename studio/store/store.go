@@ -29,6 +29,7 @@ const (
 	jobShards   = 4 // by id hash; one stream writes one message at a time
 	openLimit   = 30 * time.Second
 	opLimit     = 10 * time.Second // one record
+	healthLimit = 2 * time.Second
 	maxMemory   = 64 << 20
 	maxRecord   = 8 << 20 // a 1 MiB task whose every character is escaped, and room
 	defaultDisk = 256 << 30
@@ -37,10 +38,11 @@ const (
 
 // Config says where and how much to keep. Zero limits mean the defaults.
 type Config struct {
-	Dir          string // created with mode 0700
-	MaxStore     int64  // bytes on disk; default 256 GiB
-	UploadBytes  int64  // memory for results on their way in; default 400 MiB, so four at a time
-	AcceptDamage bool   // Verify goes on with what is left
+	Dir          string   // created with mode 0700
+	MaxStore     int64    // bytes on disk; default 256 GiB
+	UploadBytes  int64    // memory for results on their way in; default 400 MiB, so four at a time
+	AcceptDamage bool     // Verify goes on with what is left
+	Cluster      *Cluster // nil: a server inside this process, on Dir
 	Log          *slog.Logger
 }
 
@@ -69,6 +71,8 @@ type Store struct {
 	marks   marks
 	stop    context.CancelFunc // ends watch
 	watched chan struct{}      // closed when watch has ended
+
+	durability string // of a cluster, in words
 }
 
 // Open locks the folder, starts the server on it and removes what unfinished
@@ -90,7 +94,6 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 		uploads: semaphore.NewWeighted(cfg.UploadBytes),
 		reads:   semaphore.NewWeighted(cfg.UploadBytes),
 	}
-	s.disk.working, s.disk.fail = context.WithCancelCause(context.Background())
 	locked, err := s.lock.TryLock()
 	if err != nil {
 		return nil, fmt.Errorf("lock the data folder: %w", err)
@@ -98,9 +101,13 @@ func Open(ctx context.Context, cfg Config) (*Store, error) {
 	if !locked {
 		return nil, fmt.Errorf("%w: %s", ErrLocked, cfg.Dir)
 	}
-	ctx, cancel := context.WithTimeout(ctx, openLimit)
+	limit, begin := openLimit, s.start
+	if cfg.Cluster != nil {
+		limit, begin = clusterLimit, s.join
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if err := s.start(ctx, cfg); err != nil {
+	if err := begin(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
@@ -121,7 +128,9 @@ func options(cfg Config) *server.Options {
 	}
 }
 
-func (s *Store) start(ctx context.Context, cfg Config) (err error) {
+// start runs the server on the folder and connects to it.
+func (s *Store) start(ctx context.Context) (err error) {
+	cfg := s.cfg
 	s.local = &local{opts: options(cfg), log: cfg.Log}
 	if err := s.local.start(); err != nil {
 		return err
@@ -173,10 +182,18 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.Keys, err = openBucket[Key](ctx, s, "keys"); err != nil {
 		return err
 	}
-	if s.Audit, err = openAudit(ctx, s.js); err != nil {
+	copies := 1
+	if s.local == nil {
+		copies = replicas
+	}
+	if s.Audit, err = openAudit(ctx, s.js, copies); err != nil {
 		return err
 	}
-	s.objects, err = s.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: resultBucket, Storage: jetstream.FileStorage})
+	if s.local == nil {
+		s.objects, err = s.openSharedResults(ctx)
+	} else {
+		s.objects, err = s.js.CreateOrUpdateObjectStore(ctx, jetstream.ObjectStoreConfig{Bucket: resultBucket, Storage: jetstream.FileStorage})
+	}
 	if err != nil {
 		return fmt.Errorf("open the results: %w", err)
 	}
@@ -199,6 +216,14 @@ func (s *Store) Healthy() error {
 	}
 	if !s.conn.IsConnected() {
 		return errors.New("the store is not connected")
+	}
+	if s.local == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), healthLimit)
+		defer cancel()
+		if _, err := s.Models.shards[0].Status(ctx); err != nil { // a leader answers
+			return fmt.Errorf("the NATS cluster does not answer: %w", err)
+		}
+		return nil
 	}
 	if err := s.local.health(); err != nil {
 		return fmt.Errorf("the store is not well: %w", err)
