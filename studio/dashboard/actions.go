@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -352,7 +353,7 @@ func decimal(f url.Values, name string, otherwise float64) (float64, error) {
 		return otherwise, nil
 	}
 	n, err := strconv.ParseFloat(strings.Replace(text, ",", ".", 1), 64)
-	if err != nil {
+	if err != nil || math.IsNaN(n) || math.IsInf(n, 0) {
 		return 0, fmt.Errorf("%s must be a number", name)
 	}
 	return n, nil

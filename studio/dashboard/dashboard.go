@@ -116,7 +116,11 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 
 // ServeHTTP serves a page.
 func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h := w.Header()
+	protect(w.Header())
+	d.mux.ServeHTTP(w, r)
+}
+
+func protect(h http.Header) {
 	h.Set("Content-Security-Policy", policy)
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
@@ -124,15 +128,12 @@ func (d *Dashboard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
-	d.mux.ServeHTTP(w, r)
 }
 
 // NotFound is the page for an address that nothing is at.
 func (d *Dashboard) NotFound(w http.ResponseWriter, r *http.Request) {
-	http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		v := &visit{r: r, w: w, session: d.session(r)}
-		d.fail(v, http.StatusNotFound, "There is nothing at this address.")
-	}).ServeHTTP(w, r)
+	protect(w.Header())
+	d.fail(&visit{r: r, w: w, session: d.session(r)}, http.StatusNotFound, "There is nothing at this address.")
 }
 
 // visit is one request of somebody who has signed in.

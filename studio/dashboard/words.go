@@ -142,6 +142,9 @@ func firstLine(s string, n int) string {
 
 // sentence makes a sentence of what the API says.
 func sentence(s string) string {
+	if s == "" {
+		return ""
+	}
 	first, width := utf8.DecodeRuneInString(s)
 	s = string(unicode.ToUpper(first)) + s[width:]
 	if !strings.HasSuffix(s, ".") && !strings.HasSuffix(s, "!") && !strings.HasSuffix(s, "?") {
