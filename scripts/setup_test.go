@@ -82,22 +82,22 @@ func TestSetupCommands(t *testing.T) {
 		present   []string
 		want      []string
 	}{
-		{"debian, fresh image", debian, "test", nil, []string{aptUpdate, aptInstall + "espeak-ng " + debianWindow + " xvfb dbus " + debianClients}},
-		{"debian, with package lists", debian, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus " + debianClients}},
+		{"debian, fresh image", debian, "test", nil, []string{aptUpdate, aptInstall + "espeak-ng " + debianWindow + " xvfb dbus chromium " + debianClients}},
+		{"debian, with package lists", debian, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus chromium " + debianClients}},
 		{"debian, headless", debian, "headless", []string{lists}, []string{aptInstall + "espeak-ng"}},
 		{"debian, window", debian, "window", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow}},
-		{"debian, all", debian, "all", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus " + debianClients + " ffmpeg g++ cmake make python3-pip openbox xdotool imagemagick"}},
-		{"debian, engines", debian, "engines", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus " + debianClients + " ffmpeg g++ cmake make python3-pip"}},
-		{"fedora, engines", fedora, "engines", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon " + fedoraClients + " ffmpeg-free gcc-c++ cmake make python3-pip"}},
-		{"ubuntu", ubuntu, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus " + debianClients}},
+		{"debian, all", debian, "all", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus chromium " + debianClients + " ffmpeg g++ cmake make python3-pip openbox xdotool imagemagick"}},
+		{"debian, engines", debian, "engines", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus chromium " + debianClients + " ffmpeg g++ cmake make python3-pip"}},
+		{"fedora, engines", fedora, "engines", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon chromium " + fedoraClients + " ffmpeg-free gcc-c++ cmake make python3-pip"}},
+		{"ubuntu", ubuntu, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus chromium-browser " + debianClients}},
 		{"like ubuntu", mint, "headless", []string{lists}, []string{aptInstall + "espeak-ng"}},
-		{"fedora", fedora, "test", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon " + fedoraClients}},
-		{"fedora, screenshots", fedora, "screenshots", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon " + fedoraClients + " openbox xdotool ImageMagick"}},
+		{"fedora", fedora, "test", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon chromium " + fedoraClients}},
+		{"fedora, screenshots", fedora, "screenshots", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon chromium " + fedoraClients + " openbox xdotool ImageMagick"}},
 		{"like fedora", rocky, "headless", nil, []string{dnfInstall + "espeak-ng"}},
 		{
 			"only what is missing", fedora, "test",
 			[]string{"usr/bin/espeak-ng", "usr/bin/gcc", "usr/include/stdio.h", "usr/bin/pkg-config", "usr/include/GL/gl.h"},
-			[]string{dnfInstall + strings.TrimPrefix(fedoraWindow, "gcc glibc-devel pkgconf-pkg-config mesa-libGL-devel ") + " xorg-x11-server-Xvfb dbus-daemon " + fedoraClients},
+			[]string{dnfInstall + strings.TrimPrefix(fedoraWindow, "gcc glibc-devel pkgconf-pkg-config mesa-libGL-devel ") + " xorg-x11-server-Xvfb dbus-daemon chromium " + fedoraClients},
 		},
 	}
 	for _, test := range tests {
@@ -116,7 +116,7 @@ func TestSetupCommands(t *testing.T) {
 func TestSetupWithEverythingInstalled(t *testing.T) {
 	root := t.TempDir()
 	put(t, root,
-		"usr/bin/espeak-ng", "usr/bin/gcc", "usr/bin/pkg-config", "usr/bin/Xvfb", "usr/bin/dbus-daemon",
+		"usr/bin/espeak-ng", "usr/bin/gcc", "usr/bin/pkg-config", "usr/bin/Xvfb", "usr/bin/dbus-daemon", "usr/bin/chromium",
 		"usr/bin/ffmpeg", "usr/bin/g++", "usr/bin/cmake", "usr/bin/make", "usr/bin/pip",
 		"usr/bin/openbox", "usr/bin/xdotool", "usr/bin/import",
 		"usr/bin/node", "usr/bin/npm", "usr/bin/python3", "usr/lib/python3.11/ensurepip/__init__.py",
@@ -139,7 +139,7 @@ func TestSetupNamesWhatIsMissingOnAnUnknownSystem(t *testing.T) {
 	if code == 0 || len(commands) != 0 {
 		t.Errorf("exit code %d, commands %q, want a refusal", code, commands)
 	}
-	for _, want := range []string{"(arch)", "espeak-ng", "GL/gl.h", "X11/extensions/Xrandr.h", "Xvfb", "dbus-daemon"} {
+	for _, want := range []string{"(arch)", "espeak-ng", "GL/gl.h", "X11/extensions/Xrandr.h", "Xvfb", "dbus-daemon", "chromium"} {
 		if !strings.Contains(output, want) {
 			t.Errorf("output lacks %q:\n%s", want, output)
 		}
