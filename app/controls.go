@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -113,18 +111,9 @@ func (h *host) Open(path string) error {
 	if err != nil || !filepath.IsLocal(dir) {
 		return errors.New("this file is not a result of this worker")
 	}
-	name, args := "xdg-open", []string{path}
-	switch runtime.GOOS {
-	case "darwin":
-		name = "open"
-	case "windows":
-		name, args = "rundll32", []string{"url.dll,FileProtocolHandler", path}
-	}
-	cmd := exec.CommandContext(context.Background(), name, args...) // #nosec G204 -- a file of ours, as one argument
-	if err := cmd.Start(); err != nil {
+	if err := openOutside(path); err != nil {
 		return fmt.Errorf("no program opens it: the file is %s", path)
 	}
-	go func() { _ = cmd.Wait() }() // it is the person's program now; only its process is cleaned up
 	return nil
 }
 

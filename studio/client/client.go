@@ -90,6 +90,13 @@ func (c *Client) Retry(ctx context.Context, id string) (JobStatus, error) {
 	return out, err
 }
 
+// SignInLink makes a link that signs in to the dashboard, once.
+func (c *Client) SignInLink(ctx context.Context) (SignInLink, error) {
+	var out SignInLink
+	err := c.json(ctx, http.MethodPost, nil, &out, "sign-in-links")
+	return out, err
+}
+
 // Models lists the models that jobs may name.
 func (c *Client) Models(ctx context.Context) ([]Model, error) {
 	return pages(func(query string) ([]Model, string, error) {
