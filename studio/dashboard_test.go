@@ -41,8 +41,16 @@ func (f *farm) visitor(t *testing.T) *visitor {
 
 var csrfField = regexp.MustCompile(`name="csrf" value="([^"]+)"`)
 
+// shown is an answer whose body has been read.
+type shown struct {
+	StatusCode int
+	Status     string
+	Header     http.Header
+	Cookies    []*http.Cookie
+}
+
 // do sends a request and returns the answer and its body.
-func (v *visitor) do(t *testing.T, method, path string, body io.Reader, header ...string) (*http.Response, string) {
+func (v *visitor) do(t *testing.T, method, path string, body io.Reader, header ...string) (shown, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, v.farm.url+path, body)
 	if err != nil {
@@ -63,16 +71,16 @@ func (v *visitor) do(t *testing.T, method, path string, body io.Reader, header .
 	if found := csrfField.FindSubmatch(data); found != nil {
 		v.csrf = string(found[1])
 	}
-	return resp, string(data)
+	return shown{resp.StatusCode, resp.Status, resp.Header, resp.Cookies()}, string(data)
 }
 
-func (v *visitor) get(t *testing.T, path string, header ...string) (*http.Response, string) {
+func (v *visitor) get(t *testing.T, path string, header ...string) (shown, string) {
 	t.Helper()
 	return v.do(t, http.MethodGet, path, nil, header...)
 }
 
 // post sends a form with the token of the page seen last.
-func (v *visitor) post(t *testing.T, path string, form url.Values) (*http.Response, string) {
+func (v *visitor) post(t *testing.T, path string, form url.Values) (shown, string) {
 	t.Helper()
 	if form == nil {
 		form = url.Values{}
@@ -131,8 +139,8 @@ func TestSignInIsChecked(t *testing.T) {
 	v := f.visitor(t)
 	wrong := []string{"", "wrong", f.token + "x", f.token[1:], w.token}
 	for _, token := range wrong {
-		if resp, body := v.post(t, "/sign-in", url.Values{"token": {token}}); resp.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "This is not the operator token.") || len(resp.Cookies()) > 0 {
-			t.Errorf("token %q: %s, cookies %v", token, resp.Status, resp.Cookies())
+		if resp, body := v.post(t, "/sign-in", url.Values{"token": {token}}); resp.StatusCode != http.StatusUnauthorized || !strings.Contains(body, "This is not the operator token.") || len(resp.Cookies) > 0 {
+			t.Errorf("token %q: %s, cookies %v", token, resp.Status, resp.Cookies)
 		}
 	}
 	for range signInsPerMinute - len(wrong) {
@@ -163,10 +171,10 @@ func TestSessionCookie(t *testing.T) {
 	for _, proto := range []string{"http", "https"} {
 		v := f.visitor(t)
 		resp, _ := v.do(t, http.MethodPost, "/sign-in", strings.NewReader(form), "Content-Type", "application/x-www-form-urlencoded", "X-Forwarded-Proto", proto)
-		if len(resp.Cookies()) != 1 {
-			t.Fatalf("%s: cookies %v", proto, resp.Cookies())
+		if len(resp.Cookies) != 1 {
+			t.Fatalf("%s: cookies %v", proto, resp.Cookies)
 		}
-		c := resp.Cookies()[0]
+		c := resp.Cookies[0]
 		if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/" || c.Domain != "" || c.MaxAge <= 0 || len(c.Value) < 40 {
 			t.Errorf("%s: cookie %+v", proto, c)
 		}
@@ -485,7 +493,7 @@ func TestResultsAreNotPages(t *testing.T) {
 	l := w.connect(t, "")
 	v := f.visitor(t)
 	v.enter(t)
-	for _, tt := range []struct{ ext, kind, shown string }{
+	for _, tt := range []struct{ ext, kind, how string }{
 		{"png", "image/png", "inline"}, {"html", "application/octet-stream", "attachment"}, {"svg", "application/octet-stream", "attachment"},
 	} {
 		id := f.submit(t, imageJob).ID
@@ -495,7 +503,7 @@ func TestResultsAreNotPages(t *testing.T) {
 		f.await(t, id, in("done"))
 		resp, _ := v.get(t, "/jobs/"+id+"/result")
 		h := resp.Header
-		if resp.StatusCode != http.StatusOK || h.Get("Content-Type") != tt.kind || !strings.HasPrefix(h.Get("Content-Disposition"), tt.shown) ||
+		if resp.StatusCode != http.StatusOK || h.Get("Content-Type") != tt.kind || !strings.HasPrefix(h.Get("Content-Disposition"), tt.how) ||
 			h.Get("X-Content-Type-Options") != "nosniff" || !strings.Contains(h.Get("Content-Security-Policy"), "sandbox") {
 			t.Errorf("%s: %s %v", tt.ext, resp.Status, h)
 		}
@@ -624,8 +632,10 @@ func TestAuditLog(t *testing.T) {
 		got = append(got, short{act.Did, act.Who, act.Target, act.Error})
 	}
 	want := []short{
-		{"cancel job", "Sam", id, ""}, {"sign in", "Sam", "", ""},
-		{"reject worker", "operator token", request, "refused with status 409"}, {"approve worker", "operator token", request, ""},
+		{"cancel job", "Sam", id, ""},
+		{"sign in", "Sam", "", ""},
+		{"reject worker", "operator token", request, "refused with status 409"},
+		{"approve worker", "operator token", request, ""},
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("the log has %v, want %v", got, want)

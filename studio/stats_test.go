@@ -23,7 +23,9 @@ func TestTally(t *testing.T) {
 		job(store.Done, 3*time.Minute, 6*time.Second, 2*time.Second), late,
 		job(store.Failed, 31*time.Minute, 0, 0), job(store.Cancelled, 90*time.Minute, 0, 0),
 		job(store.Done, 2*time.Hour+31*time.Minute, 0, 0), // before the first hour
-		{State: store.Running}, {State: store.Queued}, {State: store.Queued},
+		{State: store.Running},
+		{State: store.Queued},
+		{State: store.Queued},
 	}, now, 3)
 	if len(got.Hours) != 3 || !got.Hours[0].Start.Equal(now.Truncate(time.Hour).Add(-2*time.Hour)) {
 		t.Fatalf("hours %+v", got.Hours)

@@ -66,7 +66,7 @@ func TestCodesEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newSessions()
 		code, end, err := s.newCode()
-		if err != nil || end.Sub(time.Now()) != codeLimit {
+		if err != nil || time.Until(end) != codeLimit {
 			t.Fatal(end, err)
 		}
 		time.Sleep(codeLimit)
