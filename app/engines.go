@@ -56,6 +56,7 @@ func newModels(store *config.Store, downloads *observe.Slot[[]observe.Download],
 type engineSet struct {
 	router *engine.Router
 	llama  *llamacpp.Engine
+	inputs *inputs.Fetcher
 	parts  []part
 	close  func()
 }
@@ -150,7 +151,7 @@ func newEngines(cfg enginesConfig) (*engineSet, error) {
 	removal := onnx.New(onnx.Config{Log: log, Run: host, Models: models, Inputs: in, Voice: voices})
 
 	llama, llamaServer := newLlama(log, places, models, root)
-	set := &engineSet{llama: llama, close: func() {
+	set := &engineSet{llama: llama, inputs: in, close: func() {
 		llama.Close()
 		host.Close()
 		web.Close()

@@ -21,6 +21,7 @@ import (
 	"studioworker/worker/health"
 	"studioworker/worker/history"
 	"studioworker/worker/identity"
+	"studioworker/worker/localapi"
 	"studioworker/worker/logs"
 	"studioworker/worker/observe"
 	"studioworker/worker/outbox"
@@ -35,6 +36,7 @@ type host struct {
 	observers *observe.WorkerObservers
 	worker    *worker.Worker
 	engines   *engineSet
+	localAPI  *localapi.Server // nil = not served
 	history   *history.History // nil when its folder cannot be used
 	instance  *instance
 	health    *health.Server // nil = not served
@@ -133,6 +135,7 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	if err != nil {
 		return nil, err
 	}
+	h.openLocalAPI(ctx, store.Get())
 	if listen := store.Get().HealthListen; listen != "" {
 		h.health, err = health.New(ctx, health.Config{Listen: listen, Version: Version, Observers: h.observers, Log: h.log})
 		if err != nil { // jobs can be run without, and whoever asks notices
@@ -180,6 +183,9 @@ func (h *host) run(ctx context.Context) error {
 		return h.worker.Run(inner)
 	})
 	g.Go(func() error { return h.instance.serve(inner, h.answer) })
+	if h.localAPI != nil {
+		g.Go(func() error { return h.localAPI.Run(inner) })
+	}
 	if h.health != nil {
 		g.Go(func() error { return h.health.Run(inner) })
 	}

@@ -279,6 +279,12 @@ func (w *Worker) Resume() { w.availability.Resume() }
 // The studio may offer it again, here or elsewhere.
 func (w *Worker) CancelJob(id string) bool { return w.runner.Cancel(id, job.ErrCancelled) }
 
+// RunLocal runs a job of a program on this computer, in turns with those of the
+// studio; see job.Runner.RunLocal.
+func (w *Worker) RunLocal(ctx context.Context, patience time.Duration, prompt string, req engine.Request, progress func(engine.Progress)) (engine.Result, error) {
+	return w.runner.RunLocal(ctx, patience, prompt, req, progress)
+}
+
 // ResetRegistration forgets the registration and asks the studio anew.
 func (w *Worker) ResetRegistration() error {
 	if err := w.cfg.Store.Update((*config.Config).ResetRegistration); err != nil {

@@ -72,7 +72,10 @@ func Descriptors() []Descriptor {
 			Key: "ws_reconnect_attempts", Kind: KindWhole, Max: MaxReconnects, Default: "0",
 			Meaning: "failures in a row to reach the studio before the worker gives up; 0 is never", Editable: true, Restart: true,
 		},
-		{Key: "local_api_port", Kind: KindWhole, Max: math.MaxUint16, Default: none, Meaning: kept},
+		{
+			Key: "local_api_port", Kind: KindWhole, Max: math.MaxUint16, Default: "4787, or any when that is taken",
+			Meaning: "port of the API for programs of this computer; 0 is any", Editable: true, Restart: true,
+		},
 		{Key: "stream_port", Kind: KindWhole, Max: math.MaxUint16, Default: none, Meaning: kept},
 		{
 			Key: "drain_secs", Kind: KindWhole, Unit: "s", Max: MaxDrainSecs, Default: strconv.Itoa(DefaultDrainSecs),
@@ -96,7 +99,7 @@ func Descriptors() []Descriptor {
 			Key: "allow_input_hosts", Kind: KindList, Default: none,
 			Meaning: "hosts, or `HOST:PORT`, that the pictures and sounds of jobs may come from although they lie in a private network", Editable: true,
 		},
-		{Key: "local_api_token", Kind: KindSecret, Default: none, Meaning: kept},
+		{Key: "local_api_token", Kind: KindSecret, Default: "another at each start", Meaning: "token of that API, at least 16 characters"},
 		{Key: "worker_id", Kind: KindText, Default: none, Meaning: "who this worker is at the studio; written when it is approved"},
 		{Key: "auth_token", Kind: KindSecret, Default: none, Meaning: "proves it; written when it is approved"},
 		{Key: "install_id", Kind: KindText, Default: none, Meaning: "random name of this installation"},

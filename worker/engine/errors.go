@@ -59,6 +59,14 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+// MemoryError says that a model does not fit into the memory that is free now
+// (engines spec §12). Its numbers are in GiB.
+type MemoryError struct{ Needed, Free, Margin float64 }
+
+func (e *MemoryError) Error() string {
+	return fmt.Sprintf("insufficient memory: needs %.2f GiB, %.2f GiB free (%.2f GiB kept in reserve)", e.Needed, e.Free, e.Margin)
+}
+
 // UnsupportedKind is the error of an engine that is asked for a kind it does
 // not serve (protocol spec §8.3).
 func UnsupportedKind(id ID, kind Kind) error {

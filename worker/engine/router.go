@@ -54,6 +54,17 @@ func (r *Router) Models() map[Kind][]string {
 	return models
 }
 
+// Find returns the engine that lists a model by its exact name for a kind, in
+// roster order (engines spec §1.3). Wildcards name no model.
+func (r *Router) Find(kind Kind, model string) (ID, bool) {
+	for _, e := range r.engines {
+		if !strings.HasSuffix(model, "*") && slices.Contains(e.Models()[kind], model) {
+			return e.ID(), true
+		}
+	}
+	return "", false
+}
+
 // Run does one job on the engine that req.Source names, and on no other
 // (protocol spec §4.7). It blocks until that engine has ended, checks the
 // result file, and returns an *Error for everything that went wrong. progress

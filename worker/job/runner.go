@@ -72,6 +72,7 @@ type Runner struct {
 	moving sync.WaitGroup // moves of acknowledged results
 
 	mu      sync.Mutex
+	local   local                   // job of a program on this computer
 	jobID   string                  // of the job in flight, from accept to outcome
 	link    Link                    // where its outcome goes; its session may be over
 	studio  string                  // that offered it
@@ -168,6 +169,10 @@ func (r *Runner) Cancel(jobID string, why error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if jobID == "" || r.jobID != jobID {
+		if jobID != "" && r.local.id == jobID {
+			r.local.cancel(why)
+			return true
+		}
 		return false
 	}
 	if !errors.Is(r.stopped, ErrRevoked) { // what the studio wants of a result outranks the rest
@@ -186,8 +191,7 @@ func (r *Runner) Idle(ctx context.Context) { r.gate.wait(ctx) }
 // and waits for that. Nothing new may be offered meanwhile.
 func (r *Runner) Drain(ctx context.Context) {
 	r.gate.wait(ctx)
-	if id := r.CurrentJobID(); id != "" && ctx.Err() != nil {
-		r.Cancel(id, ErrStopping)
+	if id := r.CurrentJobID(); ctx.Err() != nil && (id != "" && r.Cancel(id, ErrStopping) || r.cancelLocal(ErrStopping)) {
 		stopped, cancel := context.WithTimeout(context.WithoutCancel(ctx), replyLimit)
 		defer cancel()
 		r.gate.wait(stopped)

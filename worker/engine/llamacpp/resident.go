@@ -275,8 +275,9 @@ func (e *Engine) admit(ctx context.Context, cpu bool, need uint64) error {
 		return nil
 	}
 	const gib = 1 << 30
-	return &engine.Error{Class: engine.ClassInsufficientMemory, Err: fmt.Errorf("insufficient memory: needs %.2f GiB, %.2f GiB free (%.2f GiB kept in reserve)",
-		float64(need)/gib, float64(free)/gib, float64(reserve)/gib)}
+	return &engine.Error{Class: engine.ClassInsufficientMemory, Err: &engine.MemoryError{
+		Needed: float64(need) / gib, Free: float64(free) / gib, Margin: float64(reserve) / gib,
+	}}
 }
 
 // Why models are unloaded.
