@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -28,6 +29,7 @@ import (
 	"studioworker/worker/engine/onnx/runtime"
 	"studioworker/worker/engine/piper"
 	tools "studioworker/worker/engine/program"
+	"studioworker/worker/engine/provision"
 	"studioworker/worker/engine/sdcpp"
 	"studioworker/worker/engine/supply"
 	"studioworker/worker/engine/synthetic"
@@ -123,9 +125,29 @@ func newEngines(cfg enginesConfig) (*engineSet, error) {
 	ffmpeg.Version = media.VersionOf
 	sound := media.FFmpeg{Tool: ffmpeg}
 
-	sdCLI := tool("sd-cli", "STUDIO_WORKER_SD_CLI", "bin", "put sd-cli of stable-diffusion.cpp into "+filepath.Join(root(), "bin")+", or set STUDIO_WORKER_SD_CLI to it", "--version")
+	sdCLI := tool("sd-cli", "STUDIO_WORKER_SD_CLI", "bin", "studio-worker engines fetch sd-cpp, or set STUDIO_WORKER_SD_CLI to an sd-cli of your own", "--version")
 	sdCLI.Version = sdcpp.VersionOf
-	pictures := sdcpp.New(sdcpp.Config{Log: log, Tool: sdCLI, Models: models, Inputs: in, Video: sound})
+	if os.Getenv(sdAddress) == "" && os.Getenv(sdRelease) == "" {
+		sdCLI.Pinned = func(version string) bool { return sdcpp.IsCommit(version, provision.SDCommit) }
+	}
+	// Nobody wants to wait for pictures without a graphics card: there a job fetches
+	// nothing, and only the command does.
+	drawsHere := func() bool { return cfg.observers != nil && len(cfg.observers.GPUs.Get().List) > 0 }
+	fetcher := provision.New(provision.Config{Root: root, HTTP: web.Client(), UserAgent: "studio-worker/" + Version, Log: log})
+	sdCLI.Fetch = func(ctx context.Context) (string, error) {
+		release, err := sdReleaseHere()
+		if err != nil || !drawsHere() {
+			return "", tools.Missing("sd-cli is not installed", sdCLI.Fix)
+		}
+		return fetcher.Install(ctx, release)
+	}
+	pictures := sdcpp.New(sdcpp.Config{
+		Log: log, Tool: sdCLI, Models: models, Inputs: in, Video: sound,
+		Fetchable: func() bool {
+			_, err := sdReleaseHere()
+			return err == nil && drawsHere()
+		},
+	})
 
 	whisperCLI := tool("whisper-cli", "STUDIO_WORKER_WHISPER_CLI", "whisper-cpp", "install whisper.cpp, and set STUDIO_WORKER_WHISPER_CLI to its whisper-cli", "--help")
 	whisperCLI.Version = whispercpp.VersionOf
@@ -140,7 +162,7 @@ func newEngines(cfg enginesConfig) (*engineSet, error) {
 	host := runtime.NewHost(runtime.Config{
 		Path: self, Args: []string{engineHost, "onnx"}, Places: places, Log: log,
 		Library: func() string { return runtime.FindLibrary(os.Getenv("ORT_DYLIB_PATH"), root()) },
-		Fix:     "put the library of the ONNX Runtime 1.24 or newer into " + filepath.Join(root(), "onnxruntime") + ", or set ORT_DYLIB_PATH to it",
+		Fix:     "studio-worker engines fetch onnx, or set ORT_DYLIB_PATH to an ONNX Runtime 1.24 or newer",
 	})
 	espeakNG := tool("espeak-ng", "STUDIO_WORKER_ESPEAK", "", "install the package espeak-ng", "--version")
 	espeakNG.Version = espeak.VersionOf
@@ -316,7 +338,61 @@ func (c *command) enginesCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	cmd.AddCommand(&cobra.Command{
+		Use: "fetch sd-cpp|onnx", Short: "Fetch the released program or library of an engine into the models folder",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 || !slices.Contains([]string{string(sdcpp.ID), string(onnx.ID)}, args[0]) {
+				return usageError{errors.New("engines fetch takes one of sd-cpp and onnx")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			store, err := c.openStore(cmd.Context())
+			if err != nil {
+				return err
+			}
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			return c.fetchEngine(ctx, store, args[0])
+		},
+	})
 	return cmd
+}
+
+// The variables that name another release of sd-cli (engines spec §4.2).
+const (
+	sdAddress = "STUDIO_WORKER_SDCPP_URL"
+	sdRelease = "STUDIO_WORKER_SDCPP_RELEASE"
+)
+
+// sdReleaseHere is the release of sd-cli for this computer.
+func sdReleaseHere() (provision.Release, error) {
+	return provision.SDCpp(goruntime.GOOS, goruntime.GOARCH, os.Getenv(sdRelease), os.Getenv(sdAddress))
+}
+
+// fetchEngine fetches the release of an engine and says where it lies.
+func (c *command) fetchEngine(ctx context.Context, store *config.Store, id string) error {
+	web, err := network.New(network.Config{CAFile: store.Get().CAFile})
+	if err != nil {
+		return err
+	}
+	defer web.Close()
+	release, err := provision.Runtime(goruntime.GOOS, goruntime.GOARCH)
+	if id == string(sdcpp.ID) {
+		release, err = sdReleaseHere()
+	}
+	if err != nil {
+		return err
+	}
+	fetcher := provision.New(provision.Config{
+		Root: func() string { return absolute(store.Get().ModelsRoot) }, HTTP: web.Client(), UserAgent: "studio-worker/" + Version, Log: plainLogger(c.Err),
+	})
+	path, err := fetcher.Install(ctx, release)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(c.Out, path)
+	return nil
 }
 
 // engineJSON is one engine as `engines --json` prints it.

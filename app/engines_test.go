@@ -200,6 +200,11 @@ func TestEnginesCommand(t *testing.T) {
 		}
 	}
 	h.wantRefusal(t, exitUsage, []string{"engine-host", "x"}, "for the worker itself")
+	h.wantRefusal(t, exitUsage, []string{"engines", "fetch", "x"}, "one of sd-cpp and onnx")
+	h.extra = append(h.extra, "STUDIO_WORKER_SDCPP_URL=http://models.example/own.zip")
+	if code, _, said := h.run(t, "engines", "fetch", "sd-cpp"); code != exitFail || !strings.Contains(said, "only https is allowed") {
+		t.Errorf("fetch ended with %d: %s", code, said)
+	}
 }
 
 // A recording, and a voice, through everything that is real.
