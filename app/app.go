@@ -100,7 +100,6 @@ text, speech and video jobs. Without a command it opens the window.`,
 	root.AddCommand(
 		c.uiCommand(), c.runCommand(), c.demoCommand(), c.studioCommand(), c.submitCommand(), c.keysCommand(), c.registryCommand(),
 		c.statusCommand(), c.logsCommand(), c.keptCommand(), c.configCommand(), c.thresholdCommand(), c.registerCommand(),
-		c.statusCommand(), c.logsCommand(), c.configCommand(), c.thresholdCommand(), c.registerCommand(),
 		c.dashboardCommand(),
 		c.pauseCommand(),
 		c.serviceCommand(),
