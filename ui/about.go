@@ -73,10 +73,10 @@ func newAboutPage(tr *words.Printer, th *Theme, a actions, c Controls, copyText 
 		return b
 	}
 	program := card(AppName, stack(0,
-		fact(tr.T("Version"), p.version, nil),
+		fact(tr.T("Version"), tipped(p.version), nil),
 		fact(tr.T("Commit"), dropped(p.commit), nil),
 		fact(tr.T("Config"), dropped(p.config), copyButton(p.config)),
-		fact(tr.T("Studio"), p.studio, nil)))
+		fact(tr.T("Studio"), tipped(p.studio), nil)))
 	updates := card(tr.T("Updates"), stack(4, p.update, pad(0, 0, labelInset, labelInset, p.bar), p.notes, p.checked,
 		pad(4, 0, labelInset, 0, row(8, normal(p.check, th), p.restartPart)), p.trouble))
 	page := stack(margin, container.New(shares{margin, []float32{1, 1}}, program, updates), card(tr.T("Licences of what is inside"), p.newLicences(tr)))

@@ -35,7 +35,7 @@ func newHeader(tr *words.Printer, v *values, th *Theme, act func(model.Action, *
 	h.button.OnTapped = func() { act(h.action, h.button) }
 	h.button.Hide()
 	mark := container.New(layout.NewGridWrapLayout(fyne.NewSquareSize(20)), h.mark)
-	words := container.NewThemeOverride(container.NewBorder(nil, nil, h.word, nil, text(v.sentence)), dense{th})
+	words := container.NewThemeOverride(container.NewBorder(nil, nil, h.word, nil, tipped(text(v.sentence))), dense{th})
 	line := container.NewBorder(nil, nil,
 		pad(0, 0, 0, 8, container.NewCenter(mark)),
 		pad(0, 0, 16, 0, centred(h.button)),
@@ -64,7 +64,7 @@ func (h *header) show(m model.Header) {
 
 // newStatusBar is the line at the foot.
 func newStatusBar(v *values, th *Theme) fyne.CanvasObject {
-	line := container.NewBorder(nil, nil, nil, small(widget.NewLabelWithData(v.version)), small(text(v.bar)))
+	line := container.NewBorder(nil, nil, nil, small(widget.NewLabelWithData(v.version)), tipped(small(text(v.bar))))
 	return container.New(sized{h: barHeight}, newPanel(colorSurface, 0, false),
 		pad(0, 0, margin-labelInset, margin-labelInset, centred(container.NewThemeOverride(line, dense{th}))))
 }

@@ -82,7 +82,7 @@ func newSettingsPage(tr *words.Printer, th *Theme, form *model.Form, do settings
 	p.dense = container.NewThemeOverride(pad(margin, margin, margin, margin, p.cards), dense{th})
 	p.scroll = container.NewVScroll(p.dense)
 	footer := container.NewStack(newPanel(colorSurface, 0, false),
-		pad(4, 4, margin, margin, container.NewBorder(nil, nil, nil, row(8, p.undo, p.save), centred(p.foot))))
+		pad(4, 4, margin, margin, container.NewBorder(nil, nil, nil, row(8, p.undo, p.save), centred(tipped(p.foot)))))
 	p.root = container.NewBorder(nil, footer, nil, nil, p.scroll)
 	p.footer()
 	return p
@@ -208,7 +208,7 @@ func (p *settingsPage) newRow(s model.Setting) *settingRow {
 	}
 	name := widget.NewLabel(s.Label)
 	name.Truncation = fyne.TextTruncateEllipsis
-	r.root = stack(0, container.New(shares{16, []float32{2, 3}}, centred(name), normal(control, p.theme)), r.note)
+	r.root = stack(0, container.New(shares{16, []float32{2, 3}}, centred(tipped(name)), normal(control, p.theme)), r.note)
 	return r
 }
 

@@ -446,3 +446,32 @@ func TestFirstStart(t *testing.T) {
 		t.Errorf("kept %+v, %v", was, err)
 	}
 }
+
+// TestTips: a text that ends in an ellipsis can be read whole, any other shows no
+// tip.
+func TestTips(t *testing.T) {
+	newTestWindow(t, joined)
+	l := widget.NewLabel("a text that is longer than its room")
+	tipOf := func() string {
+		over := &tip{label: l}
+		over.ExtendBaseWidget(over)
+		if over.whole() == "" { // else the library waits, longer than the test
+			over.MouseIn(&desktop.MouseEvent{})
+			over.MouseOut()
+		}
+		return over.whole()
+	}
+	l.Resize(fyne.NewSize(40, 30))
+	if got := tipOf(); got != "" {
+		t.Errorf("a label without an ellipsis shows %q", got)
+	}
+	l.Truncation = fyne.TextTruncateEllipsis
+	if got := tipOf(); got != l.Text {
+		t.Errorf("got %q", got)
+	}
+	l.SizeName = sizeMono
+	l.Resize(fyne.NewSize(900, 30))
+	if got := tipOf(); got != "" {
+		t.Errorf("a text with room shows %q", got)
+	}
+}

@@ -294,7 +294,7 @@ func mono(l *widget.Label) *widget.Label {
 }
 
 // dropped puts text of fixed pitch on one baseline with the labels beside it.
-func dropped(l *widget.Label) *fyne.Container { return pad(monoDrop, 0, 0, 0, mono(l)) }
+func dropped(l *widget.Label) *fyne.Container { return pad(monoDrop, 0, 0, 0, tipped(mono(l))) }
 
 // fact is one line of a card: what, and its value. extra may be nil.
 func fact(what string, value, extra fyne.CanvasObject) fyne.CanvasObject {

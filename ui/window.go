@@ -12,6 +12,7 @@ import (
 	"fyne.io/fyne/v2/driver/desktop"
 	"fyne.io/fyne/v2/lang"
 	"fyne.io/fyne/v2/widget"
+	tooltip "github.com/dweymouth/fyne-tooltip"
 	"golang.org/x/sync/errgroup"
 
 	"studioworker/ui/model"
@@ -205,7 +206,8 @@ func (w *Window) build() {
 		container.NewTabItem(tr.T("About"), w.about.root))
 	frame := container.NewBorder(w.header.root, newStatusBar(w.values, th), nil, nil,
 		container.New(sized{w: minWidth, h: minHeight - headerHeight - barHeight - menuHeight - 2*borderGap}, w.tabs, w.welcome.root))
-	w.win.SetContent(frame)
+	tooltip.DestroyWindowToolTipLayer(w.win.Canvas()) // of the language before
+	w.win.SetContent(tooltip.AddWindowToolTipLayer(frame, w.win.Canvas()))
 	w.win.SetMainMenu(w.menu())
 	w.tabs.OnSelected = func(*container.TabItem) {
 		if page := w.tabs.SelectedIndex(); page == pageSettings || page == pageAbout {
