@@ -82,22 +82,22 @@ func TestSetupCommands(t *testing.T) {
 		present   []string
 		want      []string
 	}{
-		{"debian, fresh image", debian, "test", nil, []string{aptUpdate, aptInstall + "espeak-ng " + debianWindow + " xvfb dbus chromium " + debianClients}},
-		{"debian, with package lists", debian, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus chromium " + debianClients}},
+		{"debian, fresh image", debian, "test", nil, []string{aptUpdate, aptInstall + "espeak-ng " + debianWindow + " xvfb dbus openbox xdotool chromium " + debianClients}},
+		{"debian, with package lists", debian, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus openbox xdotool chromium " + debianClients}},
 		{"debian, headless", debian, "headless", []string{lists}, []string{aptInstall + "espeak-ng"}},
 		{"debian, window", debian, "window", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow}},
-		{"debian, all", debian, "all", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus chromium " + debianClients + " ffmpeg g++ cmake make python3-pip openbox xdotool imagemagick"}},
-		{"debian, engines", debian, "engines", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus chromium " + debianClients + " ffmpeg g++ cmake make python3-pip"}},
-		{"fedora, engines", fedora, "engines", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon chromium " + fedoraClients + " ffmpeg-free gcc-c++ cmake make python3-pip"}},
-		{"ubuntu", ubuntu, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus chromium-browser " + debianClients}},
+		{"debian, all", debian, "all", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus openbox xdotool chromium " + debianClients + " ffmpeg g++ cmake make python3-pip imagemagick"}},
+		{"debian, engines", debian, "engines", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus openbox xdotool chromium " + debianClients + " ffmpeg g++ cmake make python3-pip"}},
+		{"fedora, engines", fedora, "engines", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon openbox xdotool chromium " + fedoraClients + " ffmpeg-free gcc-c++ cmake make python3-pip"}},
+		{"ubuntu", ubuntu, "test", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " xvfb dbus openbox xdotool chromium-browser " + debianClients}},
 		{"like ubuntu", mint, "headless", []string{lists}, []string{aptInstall + "espeak-ng"}},
-		{"fedora", fedora, "test", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon chromium " + fedoraClients}},
-		{"fedora, screenshots", fedora, "screenshots", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon chromium " + fedoraClients + " openbox xdotool ImageMagick"}},
+		{"fedora", fedora, "test", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon openbox xdotool chromium " + fedoraClients}},
+		{"fedora, screenshots", fedora, "screenshots", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon openbox xdotool chromium " + fedoraClients + " ImageMagick"}},
 		{"like fedora", rocky, "headless", nil, []string{dnfInstall + "espeak-ng"}},
 		{
 			"only what is missing", fedora, "test",
 			[]string{"usr/bin/espeak-ng", "usr/bin/gcc", "usr/include/stdio.h", "usr/bin/pkg-config", "usr/include/GL/gl.h"},
-			[]string{dnfInstall + strings.TrimPrefix(fedoraWindow, "gcc glibc-devel pkgconf-pkg-config mesa-libGL-devel ") + " xorg-x11-server-Xvfb dbus-daemon chromium " + fedoraClients},
+			[]string{dnfInstall + strings.TrimPrefix(fedoraWindow, "gcc glibc-devel pkgconf-pkg-config mesa-libGL-devel ") + " xorg-x11-server-Xvfb dbus-daemon openbox xdotool chromium " + fedoraClients},
 		},
 	}
 	for _, test := range tests {

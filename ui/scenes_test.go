@@ -128,7 +128,7 @@ func scenes() []scene {
 	around := func(_ *testing.T, w *Window) { w.lookAround() }
 	return []scene{
 		{"first-run", pageStatus, nothing, nil},
-		{"first-run-wrong", pageStatus, nothing, func(t *testing.T, w *Window) {
+		{"first-run-wrong", pageStatus, nothing, func(_ *testing.T, w *Window) {
 			w.welcome.address.SetText("studio.example.org")
 			w.welcome.ended(w.welcome.joinNote)(&observe.StudioError{Problem: observe.StudioUnreachable, Address: "https://studio.example.org", Detail: "no such host"})
 		}},
@@ -143,12 +143,16 @@ func scenes() []scene {
 		{"status-empty", pageStatus, empty, nil},
 		{"jobs-idle", pageJobs, lived, nil},
 		{"jobs-busy", pageJobs, busy, nil},
-		{"jobs-failed", pageJobs, lived, func(t *testing.T, w *Window) { selectJob(t, w, "job-03-4c1e9b") }},
+		{"jobs-failed", pageJobs, lived, func(t *testing.T, w *Window) {
+			t.Helper()
+			selectJob(t, w, "job-03-4c1e9b")
+		}},
 		{"jobs-empty", pageJobs, empty, nil},
 		{"logs", pageLogs, lived, nil},
 		{"logs-empty", pageLogs, empty, nil},
 		{"settings", pageSettings, lived, nil},
 		{"settings-wrong", pageSettings, lived, func(t *testing.T, w *Window) {
+			t.Helper()
 			w.settings.entryOf(t, model.KeyThreshold).SetText("ten")
 			w.settings.entryOf(t, model.KeyStudio).SetText("ftp://studio")
 			w.settings.footer()

@@ -249,7 +249,7 @@ func (w *Window) menu() *fyne.MainMenu {
 			item(tr.T("Status"), fyne.Key1, func() { w.tabs.SelectIndex(pageStatus) }),
 			item(tr.T("Jobs"), fyne.Key2, func() { w.tabs.SelectIndex(pageJobs) }),
 			item(tr.T("Logs"), fyne.Key3, func() { w.tabs.SelectIndex(pageLogs) }),
-			item(tr.T("Settings"), fyne.Key4, func() { w.tabs.SelectIndex(pageSettings) }),
+			item(tr.T("Settings"), fyne.Key4, w.openSettings),
 			item(tr.T("About"), fyne.Key5, func() { w.tabs.SelectIndex(pageAbout) }),
 			fyne.NewMenuItemSeparator(),
 			item(tr.T("Find in logs"), fyne.KeyF, w.find)))
@@ -437,6 +437,14 @@ func (w *Window) newJob() {
 	w.tabs.SelectIndex(pageJobs)
 	if w.jobs.form.root.Visible() {
 		w.win.Canvas().Focus(w.jobs.form.text)
+	}
+}
+
+// openSettings puts the cursor into the first setting, from where Tab leads on.
+func (w *Window) openSettings() {
+	w.tabs.SelectIndex(pageSettings)
+	if r := w.settings.rows[model.KeyStudio]; r != nil {
+		w.win.Canvas().Focus(r.focus)
 	}
 }
 
