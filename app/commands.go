@@ -57,6 +57,7 @@ func (c *command) pidOf(ctx context.Context, path string) string {
 func (c *command) studioCommand() *cobra.Command {
 	var cfg studio.Config
 	var flags reachFlags
+	var keep keepFlags
 	var memory int64
 	var cluster studio.Cluster
 	cmd := &cobra.Command{
@@ -75,6 +76,9 @@ dashboard is at the studio's address; "studio-worker dashboard" opens it.`,
 				debug.SetMemoryLimit(memory << 20)
 			}
 			cfg.Version, cfg.Log = Version, plainLogger(c.Err)
+			if err := keep.apply(&cfg); err != nil {
+				return err
+			}
 			closeLog, err := flags.apply(&cfg, c.Err)
 			if err != nil {
 				return err
@@ -94,6 +98,7 @@ dashboard is at the studio's address; "studio-worker dashboard" opens it.`,
 	cmd.Flags().StringVar(&cfg.Data, "data", "", "folder of the studio's data (default: studio beside the config)")
 	cmd.Flags().BoolVar(&cfg.AutoApprove, "auto-approve", false, "approve workers that register from this computer")
 	flags.add(cmd)
+	keep.add(cmd)
 	cmd.Flags().BoolVar(&cfg.AcceptDamage, "accept-damage", false, "start with what is left of a damaged store")
 	cmd.Flags().Int64Var(&memory, "memory-limit", 0, "MiB of memory that the studio tries to stay below (0: no limit)")
 	clusterFlags(cmd, &cluster)

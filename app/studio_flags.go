@@ -33,7 +33,7 @@ func (f *reachFlags) add(cmd *cobra.Command) {
 func (f *reachFlags) apply(cfg *studio.Config, stderr io.Writer) (closeLog func(), err error) {
 	cfg.PublicURL, cfg.TLSCert, cfg.TLSKey = f.public, f.cert, f.key
 	for _, text := range f.proxies {
-		prefix, err := parseNetwork(text)
+		prefix, err := parseNetwork("--trusted-proxy", text)
 		if err != nil {
 			return nil, usageError{err}
 		}
@@ -52,14 +52,14 @@ func (f *reachFlags) apply(cfg *studio.Config, stderr io.Writer) (closeLog func(
 }
 
 // parseNetwork reads a network, or one address.
-func parseNetwork(text string) (netip.Prefix, error) {
+func parseNetwork(flag, text string) (netip.Prefix, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		addr = addr.Unmap()
 		return netip.PrefixFrom(addr, addr.BitLen()), nil
 	}
 	prefix, err := netip.ParsePrefix(text)
 	if err != nil {
-		return netip.Prefix{}, fmt.Errorf("--trusted-proxy: %q is neither an address nor a network like 10.0.0.0/8", text)
+		return netip.Prefix{}, fmt.Errorf("%s: %q is neither an address nor a network like 10.0.0.0/8", flag, text)
 	}
 	return prefix.Masked(), nil
 }

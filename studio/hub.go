@@ -29,6 +29,7 @@ type hub struct {
 	log   *slog.Logger
 
 	changes *changes
+	ended   func(before, after store.Job) // tells webhooks; nil while the index is built
 	moved   func(before, after store.Job) // told of each change of a record
 
 	background sync.WaitGroup // sessions, offers and timers at work

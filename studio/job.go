@@ -100,6 +100,9 @@ func (h *hub) publish(j *job, rec store.Job, revision uint64) {
 	j.wrote = revision
 	j.set(rec, revision)
 	h.settleShare(before, rec)
+	if h.ended != nil {
+		h.ended(before, rec)
+	}
 	h.moved(before, rec)
 	h.changes.touch(changedJobs)
 }

@@ -100,7 +100,7 @@ func TestKeyWishesAreChecked(t *testing.T) {
 var (
 	operatorRoutes = []string{
 		"GET /api/v1/workers", "DELETE /api/v1/workers/x", "GET /api/v1/workers/x/logs", "GET /api/v1/registrations",
-		"POST /api/v1/registrations/x/approve", "POST /api/v1/registrations/x/reject", "GET /api/v1/models/x", "PUT /api/v1/models/x", "DELETE /api/v1/models/x", "GET /api/v1/registry", "PUT /api/v1/registry",
+		"POST /api/v1/registrations/x/approve", "POST /api/v1/registrations/x/reject", "GET /api/v1/models/x", "PUT /api/v1/models/x", "DELETE /api/v1/models/x", "GET /api/v1/registry", "PUT /api/v1/registry", "GET /api/v1/webhooks", "POST /api/v1/webhooks", "DELETE /api/v1/webhooks/x",
 		"GET /api/v1/keys", "POST /api/v1/keys", "DELETE /api/v1/keys/x",
 	}
 	memberRoutes = []string{

@@ -241,7 +241,7 @@ func (h *hub) served(l lot) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, s := range h.sessions {
-		if s.ready && !s.gone && s.caps.AutoEnabled && s.suits(l) {
+		if !s.gone && s.caps.AutoEnabled && s.suits(l) {
 			return true
 		}
 	}

@@ -327,7 +327,7 @@ func (h *hub) retry(ctx context.Context, j *job) error {
 	ctx = context.WithoutCancel(ctx)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for range maxConflicts {
+	for try := range maxConflicts {
 		stored, err := h.store.Jobs.Get(ctx, j.id) // memory has no tasks of finished jobs
 		if err != nil {
 			return err
@@ -339,8 +339,14 @@ func (h *hub) retry(ctx context.Context, j *job) error {
 		rec.State, rec.WorkerID, rec.Session, rec.Cancelling = store.Queued, "", "", false
 		rec.StartedAt, rec.FinishedAt, rec.NotBefore = time.Time{}, time.Time{}, time.Time{}
 		rec.Allowed = rec.Attempts + h.cfg.MaxAttempts
+		hooks := make([]store.Hook, len(rec.Hooks)) // they are told of the next end, too
+		for i, hook := range rec.Hooks {
+			hooks[i].ID = hook.ID
+		}
+		rec.Hooks = hooks
 		revision, err := h.store.Jobs.Update(ctx, j.id, rec, stored.Revision)
 		if errors.Is(err, store.ErrConflict) {
+			time.Sleep(conflictWait << try) // a cluster may not show another's write yet
 			continue
 		}
 		if err != nil {

@@ -35,6 +35,7 @@ type Config struct {
 
 	TLSCert        string         // PEM file; with TLSKey the studio speaks HTTPS
 	TLSKey         string         // PEM file
+	WebhookAllow   []netip.Prefix // private networks that webhooks may be in
 	TrustedProxies []netip.Prefix // whose X-Forwarded-For and -Proto are believed
 
 	AcceptDamage bool     // start with what is left of a damaged store
@@ -52,6 +53,9 @@ type Config struct {
 	MaxQueued       int           // jobs that may wait; default 100,000
 	MaxQueuedByKey  int           // of one API key; default 1,000
 	MaxResult       int64         // bytes of one result; default 2 GiB
+	KeepFor         time.Duration // a job and its result stay this long after its end; default 30 days
+	KeepJobs        int           // ended jobs that stay; default 500,000
+	KeepBytes       int64         // of their results together; default 100 GiB
 	SweepEvery      time.Duration // how often what is old is removed; default 10 min
 }
 
@@ -72,6 +76,7 @@ type Studio struct {
 	keys      keys
 	modelling sync.Mutex // held over a change of the model registry
 	hub       *hub
+	webhooks  *webhooks
 	done      chan struct{} // closed when Run begins to end; event streams watch it
 	streams   chan struct{} // a seat for each event stream
 	upgrader  *websocket.Upgrader
@@ -100,6 +105,9 @@ func New(cfg Config) (*Studio, error) {
 	cfg.CallLimit = cmp.Or(cfg.CallLimit, 9*time.Minute)
 	cfg.MaxQueued = cmp.Or(cfg.MaxQueued, 100_000)
 	cfg.MaxQueuedByKey = cmp.Or(cfg.MaxQueuedByKey, 1000)
+	cfg.KeepFor = cmp.Or(cfg.KeepFor, 30*24*time.Hour)
+	cfg.KeepJobs = cmp.Or(cfg.KeepJobs, 500_000)
+	cfg.KeepBytes = cmp.Or(cfg.KeepBytes, 100<<30)
 	cfg.SweepEvery = cmp.Or(cfg.SweepEvery, 10*time.Minute)
 	switch {
 	case cfg.Data == "":
@@ -162,6 +170,8 @@ func (s *Studio) load(ctx context.Context) (err error) {
 		return err
 	}
 	s.hub.changes, s.hub.moved = s.changes, s.metrics.moved
+	s.webhooks = newWebhooks(s.hub, s.cfg, s.store.Webhooks)
+	s.hub.ended = s.webhooks.ended
 	s.metrics.registry.MustRegister(newCensus(s))
 	s.handler, err = s.routes()
 	return err
@@ -203,6 +213,10 @@ func (s *Studio) Run(ctx context.Context) error {
 	})
 	group.Go(func() error {
 		s.hub.run(gctx)
+		return nil
+	})
+	group.Go(func() error {
+		s.webhooks.run(gctx)
 		return nil
 	})
 	group.Go(func() error {

@@ -44,7 +44,7 @@ func decodeJob(data []byte) (client.Job, error) {
 		return client.Job{}, errors.New("the job has no task")
 	}
 	if err := cmp.Or(
-		label("model", job.Model, 1), label("gameId", job.GameID, 0), label("assetName", job.AssetName, 0),
+		label("model", job.Model, 1), label("gameId", job.GameID, 0), label("assetName", job.AssetName, 0), label("webhook", job.Webhook, 0),
 		source(job.ModelSource), priority(job.Priority), within("vramGbEstimate", job.VRAMGBEstimate, 0, maxVRAM), checkTask(job.Task),
 	); err != nil {
 		return client.Job{}, err
@@ -84,6 +84,9 @@ func (s *Studio) take(ctx context.Context, in client.Job, who caller, origin str
 		return nil, err
 	}
 	var err error
+	if rec.Hooks, err = s.webhooks.forJob(ctx, in.Webhook); err != nil {
+		return nil, err
+	}
 	if rec.Inputs, err = s.useInputs(ctx, in.Task, origin); errors.Is(err, errNoInput) {
 		return nil, &refusal{status: http.StatusUnprocessableEntity, code: "unknown_input", message: err.Error()}
 	} else if err != nil {

@@ -182,6 +182,36 @@ func (c *Client) RevokeKey(ctx context.Context, id string) error {
 	return resp.Body.Close()
 }
 
+// Webhooks lists the addresses that are told when jobs have ended. This and the
+// next two are for the operator.
+func (c *Client) Webhooks(ctx context.Context) ([]Webhook, error) {
+	return pages(func(query string) ([]Webhook, string, error) {
+		var out WebhookList
+		err := c.json(ctx, http.MethodGet, nil, &out, "webhooks"+query)
+		return out.Webhooks, out.Next, err
+	})
+}
+
+// CreateWebhook adds an address; only URL and All of w count.
+func (c *Client) CreateWebhook(ctx context.Context, w Webhook) (NewWebhook, error) {
+	body, err := json.Marshal(w)
+	if err != nil {
+		return NewWebhook{}, fmt.Errorf("encode the webhook: %w", err)
+	}
+	var out NewWebhook
+	err = c.json(ctx, http.MethodPost, body, &out, "webhooks")
+	return out, err
+}
+
+// DeleteWebhook removes an address. An unknown one is an *Error with status 404.
+func (c *Client) DeleteWebhook(ctx context.Context, id string) error {
+	resp, err := c.do(ctx, http.MethodDelete, nil, "webhooks/"+url.PathEscape(id))
+	if err != nil {
+		return err
+	}
+	return resp.Body.Close()
+}
+
 // maxPages bounds a list whose pages never end.
 const maxPages = 10_000
 

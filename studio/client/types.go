@@ -65,6 +65,7 @@ type Job struct {
 	GameID         string                `json:"gameId,omitempty"`
 	AssetName      string                `json:"assetName,omitempty"`
 	Priority       int                   `json:"priority,omitempty"` // MinPriority to MaxPriority
+	Webhook        string                `json:"webhook,omitempty"`  // id of one that is told when the job has ended
 }
 
 // State is where a job stands: queued, offered, running, done, failed or
@@ -211,6 +212,34 @@ type Registry struct {
 type Imported struct {
 	Created  int `json:"created"`
 	Replaced int `json:"replaced"`
+}
+
+// Webhook is an address that is told when jobs have ended.
+type Webhook struct {
+	ID        string    `json:"id"`
+	URL       string    `json:"url"`
+	All       bool      `json:"all"` // told of every job, not only of those that name it
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+// NewWebhook is a webhook that was just added, with the secret that signs its
+// messages, which is told only once.
+type NewWebhook struct {
+	Webhook
+	Secret string `json:"secret"`
+}
+
+// WebhookList is the answer to GET /api/v1/webhooks.
+type WebhookList struct {
+	Webhooks []Webhook `json:"webhooks"`
+	Next     string    `json:"next,omitempty"` // cursor of the next page; empty: there is none
+}
+
+// Notice is what a webhook is told.
+type Notice struct {
+	Type      string    `json:"type"`      // job.done, job.failed or job.cancelled
+	Timestamp time.Time `json:"timestamp"` // when the job ended
+	Data      JobStatus `json:"data"`
 }
 
 // Error is an answer of the studio that is not a success.

@@ -44,8 +44,9 @@ type Job struct {
 	Session        string               `json:"session,omitempty"` // the session that holds the claim
 	Workers        []string             `json:"workers,omitempty"` // that ran it last, at most MaxHolders, oldest first
 	Error          string               `json:"error,omitempty"`
-	Submitter      string               `json:"submitter,omitempty"`  // id of the API key; empty: the operator
-	Priority       int                  `json:"priority,omitempty"`   // higher goes first
+	Submitter      string               `json:"submitter,omitempty"` // id of the API key; empty: the operator
+	Priority       int                  `json:"priority,omitempty"`  // higher goes first
+	Hooks          []Hook               `json:"hooks,omitempty"`
 	Allowed        int                  `json:"allowed,omitempty"`    // attempts; 0: as the studio is set
 	NotBefore      time.Time            `json:"notBefore,omitzero"`   // queued: the pause after a failed attempt
 	Inputs         []string             `json:"inputs,omitempty"`     // ids of the studio's inputs that the task names
@@ -102,6 +103,24 @@ type Key struct {
 	ExpiresAt   time.Time `json:"expiresAt,omitzero"` // zero: never
 	RevokedAt   time.Time `json:"revokedAt,omitzero"`
 	LastUsedAt  time.Time `json:"lastUsedAt,omitzero"`
+}
+
+// Webhook is the record of an address that is told when jobs have ended.
+type Webhook struct {
+	ID        string    `json:"id"`
+	URL       string    `json:"url"`
+	Secret    string    `json:"secret"` // signs what it is told, so it is kept as it is
+	All       bool      `json:"all"`    // told of every job, not only of those that name it
+	CreatedAt time.Time `json:"createdAt"`
+}
+
+// Hook is what a job has to tell a webhook once it has ended.
+type Hook struct {
+	ID       string    `json:"id"` // of the webhook
+	Attempts int       `json:"attempts,omitempty"`
+	Next     time.Time `json:"next,omitzero"` // when it is tried again
+	Done     bool      `json:"done,omitempty"`
+	Error    string    `json:"error,omitempty"` // of the last attempt
 }
 
 // Worker is the record of an approved worker.

@@ -55,6 +55,7 @@ type Store struct {
 	Audit         *Audit
 	Inputs        *Bucket[Input]
 	Keys          *Bucket[Key]
+	Webhooks      *Bucket[Webhook]
 
 	cfg     Config
 	log     *slog.Logger
@@ -180,6 +181,9 @@ func (s *Store) open(ctx context.Context) (err error) {
 		return err
 	}
 	if s.Keys, err = openBucket[Key](ctx, s, "keys"); err != nil {
+		return err
+	}
+	if s.Webhooks, err = openBucket[Webhook](ctx, s, "webhooks"); err != nil {
 		return err
 	}
 	copies := 1
