@@ -36,7 +36,7 @@ func TestMain(m *testing.M) {
 
 // shelf is a models folder whose files are all there.
 type shelf struct {
-	t     *testing.T
+	t     testing.TB
 	dir   string
 	doubt func(path string) (bool, error)
 
@@ -44,7 +44,7 @@ type shelf struct {
 	held int
 }
 
-func newShelf(t *testing.T) *shelf {
+func newShelf(t testing.TB) *shelf {
 	t.Helper()
 	s := &shelf{t: t, dir: t.TempDir()}
 	t.Cleanup(func() {
@@ -95,7 +95,7 @@ func (a album) Audio(context.Context, string, string, string) (string, error) {
 	return "", errors.New("a picture has no sound")
 }
 
-func picture(t *testing.T, shade uint8) []byte {
+func picture(t testing.TB, shade uint8) []byte {
 	t.Helper()
 	img := image.NewGray(image.Rect(0, 0, 64, 64))
 	for i := range img.Pix {
@@ -116,7 +116,7 @@ type bench struct {
 	log   bytes.Buffer
 }
 
-func newBench(t *testing.T, mode string) *bench {
+func newBench(t testing.TB, mode string) *bench {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -148,7 +148,7 @@ func (b *bench) runs(t *testing.T) []string {
 }
 
 // job is a small picture from one file.
-func job(t *testing.T) engine.Request {
+func job(t testing.TB) engine.Request {
 	t.Helper()
 	return engine.Request{
 		JobID: "j1", Kind: engine.KindImage, Model: "tiny",
