@@ -184,7 +184,7 @@ func newEngines(cfg enginesConfig) (*engineSet, error) {
 		{id: string(onnx.ID), engine: removal, state: host.State},
 		{id: string(piper.ID), engine: voices, state: func(ctx context.Context) (tools.State, error) {
 			state, err := host.State(ctx)
-			if err == nil && !(state.Runs() && plain.Found()) {
+			if err == nil && (!state.Runs() || !plain.Found()) {
 				return piperTool.Now(ctx)
 			}
 			return state, err

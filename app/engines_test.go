@@ -36,9 +36,9 @@ type workshop struct {
 func newWorkshop(t *testing.T, extra ...string) *workshop {
 	t.Helper()
 	w := &workshop{home: newHome(t), farm: newStudio(t), models: t.TempDir()}
-	w.home.extra = append(w.home.extra, extra...)
+	w.extra = append(w.extra, extra...)
 	w.write(t, w.url, fmt.Sprintf("models_root = %q\n", w.models))
-	w.worker = w.home.start(t, "run")
+	w.worker = w.start(t, "run")
 	w.worker.await(t, 1, "server welcomed")
 	return w
 }
@@ -66,7 +66,7 @@ func (w *workshop) model(t *testing.T, id string, engine protocol.Engine, kind p
 // bytes and what it said on the way.
 func (w *workshop) submit(t *testing.T, args ...string) (data []byte, said string) {
 	t.Helper()
-	code, out, said := w.home.run(t, append([]string{"submit", "--studio", w.url, "--token-file", tokenFile(w.data)}, args...)...)
+	code, out, said := w.run(t, append([]string{"submit", "--studio", w.url, "--token-file", tokenFile(w.data)}, args...)...)
 	if code != 0 {
 		t.Fatalf("submit ended with %d: %s\nthe worker says:\n%s", code, said, w.worker.err)
 	}

@@ -44,12 +44,12 @@ type shelf struct {
 	held int
 }
 
-func newShelf(t testing.TB) *shelf {
-	t.Helper()
-	s := &shelf{t: t, dir: t.TempDir()}
-	t.Cleanup(func() {
+func newShelf(tb testing.TB) *shelf {
+	tb.Helper()
+	s := &shelf{t: tb, dir: tb.TempDir()}
+	tb.Cleanup(func() {
 		if s.held != 0 {
-			t.Errorf("%d sets of files are still held", s.held)
+			tb.Errorf("%d sets of files are still held", s.held)
 		}
 	})
 	return s
@@ -95,15 +95,15 @@ func (a album) Audio(context.Context, string, string, string) (string, error) {
 	return "", errors.New("a picture has no sound")
 }
 
-func picture(t testing.TB, shade uint8) []byte {
-	t.Helper()
+func picture(tb testing.TB, shade uint8) []byte {
+	tb.Helper()
 	img := image.NewGray(image.Rect(0, 0, 64, 64))
 	for i := range img.Pix {
 		img.Pix[i] = shade
 	}
 	var buf bytes.Buffer
 	if err := png.Encode(&buf, img); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return buf.Bytes()
 }
@@ -116,13 +116,13 @@ type bench struct {
 	log   bytes.Buffer
 }
 
-func newBench(t testing.TB, mode string) *bench {
-	t.Helper()
+func newBench(tb testing.TB, mode string) *bench {
+	tb.Helper()
 	self, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	b := &bench{shelf: newShelf(t), trace: filepath.Join(t.TempDir(), "trace")}
+	b := &bench{shelf: newShelf(tb), trace: filepath.Join(tb.TempDir(), "trace")}
 	b.Engine = New(Config{
 		Log: slog.New(slog.NewTextHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Tool: &program.Tool{
@@ -132,7 +132,7 @@ func newBench(t testing.TB, mode string) *bench {
 			Version: VersionOf,
 		},
 		Models: b.shelf,
-		Inputs: album{"https://pictures.example/a": picture(t, 10), "https://pictures.example/b": picture(t, 20), "https://pictures.example/m": picture(t, 255)},
+		Inputs: album{"https://pictures.example/a": picture(tb, 10), "https://pictures.example/b": picture(tb, 20), "https://pictures.example/m": picture(tb, 255)},
 	})
 	return b
 }
@@ -148,15 +148,15 @@ func (b *bench) runs(t *testing.T) []string {
 }
 
 // job is a small picture from one file.
-func job(t testing.TB) engine.Request {
-	t.Helper()
+func job(tb testing.TB) engine.Request {
+	tb.Helper()
 	return engine.Request{
 		JobID: "j1", Kind: engine.KindImage, Model: "tiny",
 		Source: engine.Source{
 			Engine: ID, Files: []engine.File{{Role: "diffusion-model", Filename: "tiny.gguf", URL: "https://models.example/tiny.gguf"}},
 			Defaults: engine.Defaults{CFGScale: 1, Steps: 4, Width: 512, Height: 512},
 		},
-		Dir:   t.TempDir(),
+		Dir:   tb.TempDir(),
 		Image: &engine.Image{Prompt: "a lighthouse", Width: 64, Height: 72, Steps: 3, Ext: "png"},
 	}
 }
