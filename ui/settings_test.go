@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/driver/desktop"
@@ -473,5 +474,17 @@ func TestTips(t *testing.T) {
 	l.Resize(fyne.NewSize(900, 30))
 	if got := tipOf(); got != "" {
 		t.Errorf("a text with room shows %q", got)
+	}
+}
+
+func TestLessMotion(t *testing.T) {
+	w, _ := newTestWindow(t, joined)
+	w.obs.CurrentJob.Set(observe.CurrentJob{ID: "a", Kind: "image", Started: time.Now(), Progress: observe.Progress{Step: 37, Total: 100}})
+	for less, want := range map[bool]float64{false: 0.37, true: 0.3} {
+		w.prefs.ReduceMotion = less
+		w.refresh(partValues)
+		if got := w.jobs.running.bar.value; got != want {
+			t.Errorf("less motion %v: the bar is at %v, want %v", less, got, want)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"time"
 
 	"fyne.io/fyne/v2"
@@ -347,6 +348,9 @@ func (w *Window) refresh(p parts) {
 	if p&(partValues|partClock) != 0 {
 		s := model.Take(w.obs)
 		st, running := model.NewStatus(w.words, s, now), model.NewRunning(w.words, s, w.prefs.Veil, now)
+		if w.prefs.ReduceMotion {
+			running.Fraction = math.Floor(running.Fraction*10) / 10
+		}
 		w.values.set(st, running)
 		w.header.show(st.Header)
 		w.status.show(st, s.Paused())
