@@ -30,11 +30,12 @@ type session struct {
 	hub    *hub
 	log    *slog.Logger
 
-	conn  *websocket.Conn
-	pong  chan struct{} // room for one: the worker answered a ping
-	over  chan struct{} // closed when nothing is read any more
-	wmu   sync.Mutex    // one writer at a time
-	ended bool          // guarded by wmu: a close frame was sent
+	conn   *websocket.Conn
+	pong   chan struct{} // room for one: the worker answered a ping
+	asking sync.Mutex    // who awaits that answer
+	over   chan struct{} // closed when nothing is read any more
+	wmu    sync.Mutex    // one writer at a time
+	ended  bool          // guarded by wmu: a close frame was sent
 
 	// Guarded by the hub's mutex.
 	connectedAt time.Time
@@ -106,6 +107,8 @@ func (s *session) end(code protocol.CloseCode, reason string, frame *protocol.Er
 
 // answers says whether there is still somebody at the other end.
 func (s *session) answers() bool {
+	s.asking.Lock() // else two that ask would take each other's answer
+	defer s.asking.Unlock()
 	select {
 	case <-s.pong: // of an earlier question
 	default:
