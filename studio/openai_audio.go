@@ -123,7 +123,7 @@ func (f recording) value(name string) string {
 // recording is kept no longer than the call.
 func (s *Studio) transcribe(w http.ResponseWriter, r *http.Request, who caller, translate bool) error {
 	form, err := s.readRecording(w, r)
-	defer func() { s.forget(r.Context(), form.input) }()
+	defer s.forget(r.Context(), form.input)
 	if err != nil {
 		return err
 	}

@@ -396,11 +396,10 @@ func (c *call) stream(w http.ResponseWriter, r *http.Request, frame chatAnswer, 
 	case !out.begun:
 		return err
 	}
-	e := asCallError(err)
-	if err := out.send(e.body()); err != nil {
-		return nil //nolint:nilerr // nobody reads on
+	if sendErr := out.send(asCallError(err).body()); sendErr != nil {
+		c.s.cfg.Log.Debug("a stream broke off", "job_id", c.job.id, "error", sendErr)
 	}
-	return nil
+	return nil //nolint:nilerr // the stream has told it
 }
 
 func (c *call) recite(w http.ResponseWriter, r *http.Request, out *chatStream) error {
