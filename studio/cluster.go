@@ -118,17 +118,20 @@ func (s *Studio) share(ctx context.Context) error {
 	bad := func(err error) { h.log.Error("a record cannot be followed", "error", err) }
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
-		return s.store.Jobs.Follow(ctx, func(c store.Change[store.Job]) { h.learn(ctx, c) }, bad)
+		s.store.Jobs.Follow(ctx, func(c store.Change[store.Job]) { h.learn(ctx, c) }, bad)
+		return nil
 	})
 	group.Go(func() error {
-		return s.store.Registrations.Follow(ctx, s.people.learnRow, bad)
+		s.store.Registrations.Follow(ctx, s.people.learnRow, bad)
+		return nil
 	})
 	group.Go(func() error {
-		return s.store.Workers.Follow(ctx, func(c store.Change[store.Worker]) {
+		s.store.Workers.Follow(ctx, func(c store.Change[store.Worker]) {
 			if s.people.learnWorker(c) {
 				h.dismiss(ctx, c.ID)
 			}
 		}, bad)
+		return nil
 	})
 	group.Go(func() error {
 		tick := time.NewTicker(aliveEvery)

@@ -413,13 +413,19 @@ func (r *roamer) session(ctx context.Context, studio string) error {
 		if kind := r.kept[id]; kind.JSON() {
 			return send(protocol.CompleteJSON{JobID: id, Result: json.RawMessage(`"result of ` + id + `"`)})
 		}
-		done, err := r.upload(ctx, id)
-		if done {
-			delete(r.kept, id)
-			current.Store("")
-			return errors.Join(err, send(protocol.Heartbeat{Capabilities: caps}))
+		for ctx.Err() == nil { // as an outbox does, at whichever studio answers
+			done, err := r.upload(ctx, id)
+			if done {
+				delete(r.kept, id)
+				current.Store("")
+				return errors.Join(err, send(protocol.Heartbeat{Capabilities: caps}))
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(100 * time.Millisecond):
+			}
 		}
-		return err
+		return ctx.Err()
 	}
 	for {
 		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
@@ -490,6 +496,8 @@ func (r *roamer) session(ctx context.Context, studio string) error {
 // upload delivers bytes to any studio, and says whether they need not be
 // delivered again.
 func (r *roamer) upload(ctx context.Context, id string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	studio := r.studios[r.dice.IntN(len(r.studios))]
 	body := "--B\r\nContent-Disposition: form-data; name=\"ext\"\r\n\r\nwebp\r\n" +
 		"--B\r\nContent-Disposition: form-data; name=\"image\"; filename=\"x\"\r\n\r\n\"result of " + id + "\"\r\n--B--\r\n"
@@ -579,9 +587,7 @@ func TestScaleOut(t *testing.T) {
 		}
 	})
 	busy.Go(func() {
-		if err := watch.Jobs.Follow(ctx, records.note, func(err error) { t.Log(err) }); err != nil {
-			t.Error(err)
-		}
+		watch.Jobs.Follow(ctx, records.note, func(err error) { t.Log(err) })
 	})
 	var roamers []*roamer
 	for i := range uint64(8) {
@@ -644,7 +650,7 @@ func TestScaleOut(t *testing.T) {
 			return
 		}
 		for _, id := range acknowledged {
-			if rec, err := watch.Jobs.Get(context.Background(), id); err != nil || rec.Value.State != store.Done {
+			if rec, err := watch.Jobs.Get(context.WithoutCancel(t.Context()), id); err != nil || rec.Value.State != store.Done {
 				t.Logf("not done: %+v, %v", rec.Value, err)
 			}
 		}
@@ -703,4 +709,42 @@ func submitAt(ctx context.Context, studio, body string) (string, error) {
 		return "", fmt.Errorf("submit answered %d, %w", resp.StatusCode, err)
 	}
 	return out.ID, nil
+}
+
+// TestRow60WithoutQuorum: when most NATS servers are gone, clients hear that
+// nothing can be stored, and nothing is half done; when they are back, the
+// studio goes on by itself.
+func TestRow60WithoutQuorum(t *testing.T) {
+	servers, addresses, _ := natsCluster(t, 3)
+	f := sharedFarm(t, addresses, nil)
+	first := f.submit(t, imageJob)
+	servers[0].kill()
+	var second client.Submitted
+	eventually(t, "two of three servers take a job", func() bool {
+		id, err := submitAt(t.Context(), f.url, imageJob)
+		second.ID = id
+		return err == nil
+	})
+	servers[1].kill()
+	status, body := f.call(t, http.MethodPost, "/api/v1/jobs", f.token, strings.NewReader(imageJob))
+	wantError(t, status, body, http.StatusServiceUnavailable, "unavailable")
+	eventually(t, "health is red", func() bool {
+		status, _ := f.call(t, http.MethodGet, "/healthz", "", nil)
+		return status == http.StatusServiceUnavailable
+	})
+	servers[0].start(t)
+	servers[1].start(t)
+	eventually(t, "the studio is well again", func() bool {
+		status, _ := f.call(t, http.MethodGet, "/healthz", "", nil)
+		return status == http.StatusOK
+	})
+	for _, id := range []string{first.ID, second.ID} {
+		if got := f.job(t, id); got.State != client.Queued {
+			t.Errorf("job is %+v", got)
+		}
+	}
+	eventually(t, "a job is taken", func() bool {
+		_, err := submitAt(t.Context(), f.url, imageJob)
+		return err == nil
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -234,4 +235,162 @@ func TestDamageCanBeAccepted(t *testing.T) {
 	second.submit(t, imageJob)
 	second.stop()
 	newFarm(t, func(c *Config) { c.Data = dir }).submit(t, imageJob)
+}
+
+// TestRow53KillAtEachState kills the studio after each change of a job's
+// state. After the restart the record says what was acknowledged.
+func TestRow53KillAtEachState(t *testing.T) {
+	dir := t.TempDir()
+	p := startProcess(t, dir, "127.0.0.1:0")
+	w := p.worker(t)
+	again := func() {
+		p.kill()
+		p = startProcess(t, dir, "127.0.0.1:0")
+		w.farm = p.farm
+	}
+	job := p.submit(t, llmJob)
+	again()
+	if got := p.job(t, job.ID); got.State != client.Queued {
+		t.Errorf("killed after it was queued: %+v", got)
+	}
+	l := w.connect(t, "")
+	expect[protocol.Offer](t, l)
+	p.await(t, job.ID, in(client.Offered))
+	again()
+	if got := p.job(t, job.ID); got.State != client.Offered || got.WorkerID != w.id || got.Attempts != 0 {
+		t.Errorf("killed after it was offered: %+v", got)
+	}
+	l = w.connect(t, "") // the worker does not name it: offered again
+	l.take(t)
+	p.await(t, job.ID, in(client.Running))
+	again()
+	if got := p.job(t, job.ID); got.State != client.Running || got.WorkerID != w.id || got.Attempts != 1 {
+		t.Errorf("killed after it was accepted: %+v", got)
+	}
+	l = w.connect(t, job.ID)
+	l.send(t, protocol.CompleteJSON{JobID: job.ID, Result: json.RawMessage(`"whole"`)})
+	expect[protocol.CompleteAck](t, l)
+	again()
+	if got, _ := p.fetch(t, job.ID); string(got) != `"whole"` || p.job(t, job.ID).Attempts != 1 {
+		t.Errorf("killed after it was done: %+v with %q", p.job(t, job.ID), got)
+	}
+	l = w.connect(t, "")
+	for name, end := range map[client.State]func(id string){
+		client.Failed: func(id string) {
+			l.send(t, protocol.Accept{JobID: id})
+			l.send(t, protocol.Fail{JobID: id, Error: "no"})
+			expect[protocol.FailAck](t, l)
+		},
+		client.Cancelled: func(id string) {
+			if _, err := p.operator.Cancel(t.Context(), id); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		job = p.submit(t, llmJob)
+		expect[protocol.Offer](t, l)
+		end(job.ID)
+		p.await(t, job.ID, in(name))
+		again()
+		if got := p.job(t, job.ID); got.State != name {
+			t.Errorf("killed after it was %s: %+v", name, got)
+		}
+		l = w.connect(t, "")
+	}
+}
+
+// TestRow54PowerCut takes the disk of a working studio as it is at some moment:
+// what was not synced is not on it. Every job that was acknowledged is there, and
+// every result whose worker was thanked is whole (reliability guide §6.3).
+func TestRow54PowerCut(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Log("NOT RUN: needs root, to mount a disk of its own")
+		t.Skip("not run: needs root")
+	}
+	image := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(image, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(image, 300<<20); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "mkfs.ext4", "-q", "-F", image)
+	disk, copied, mounted := t.TempDir(), image+".cut", t.TempDir()
+	tool(t, "mount", "-o", "loop", image, disk)
+	t.Cleanup(func() { tool(t, "umount", disk) })
+
+	p := startProcess(t, filepath.Join(disk, "studio"), "127.0.0.1:0")
+	w := p.worker(t)
+	l := w.connect(t, "")
+	var jobs []string
+	done := map[string]bool{}
+	for i := range 60 {
+		jobs = append(jobs, p.submit(t, imageJob).ID)
+		if i%2 == 0 {
+			id := l.take(t).JobID
+			w.deliver(t, id, []byte("result of "+id))
+			done[id] = true
+			l.beat(t, "")
+		}
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	// The image file, and not the file system in it: what that has not written
+	// yet is lost with the power.
+	tool(t, "cp", image, copied)
+	p.kill()
+	tool(t, "mount", "-o", "loop", copied, mounted) // the journal is replayed
+	t.Cleanup(func() { tool(t, "umount", mounted) })
+	f := newFarm(t, func(c *Config) { c.Data = filepath.Join(mounted, "studio") })
+	for _, id := range jobs {
+		got := f.job(t, id)
+		if done[id] != (got.State == client.Done) {
+			t.Errorf("job %s is %s after the cut", id, got.State)
+		}
+		if !done[id] {
+			continue
+		}
+		if data, _ := f.fetch(t, id); string(data) != "result of "+id {
+			t.Errorf("the result of %s is %q after the cut", id, data)
+		}
+	}
+	t.Logf("%d jobs and %d results were acknowledged before the cut, none is lost", len(jobs), len(done))
+	f.stop()
+}
+
+func tool(t *testing.T, name string, args ...string) {
+	t.Helper()
+	// Also when the test is over.
+	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil { //nolint:noctx // see above
+		t.Fatalf("%s %v: %v: %s", name, args, err, out)
+	}
+}
+
+// TestRow64ABackupOfYesterday: a studio that was restored knows its workers; a
+// result of a job that it no longer knows is refused as unknown, so that the
+// worker keeps it.
+func TestRow64ABackupOfYesterday(t *testing.T) {
+	dir := t.TempDir()
+	f := newFarm(t, func(c *Config) { c.Data = dir })
+	w := f.worker(t)
+	l := w.connect(t, "")
+	old := f.submit(t, imageJob)
+	l.take(t)
+	f.await(t, old.ID, in(client.Running))
+	backup := filepath.Join(t.TempDir(), "yesterday.tar.gz")
+	if err := f.studio.store.BackupFile(t.Context(), backup, false); err != nil {
+		t.Fatal(err)
+	}
+	young := f.submit(t, imageJob)
+	f.stop()
+
+	again := t.TempDir()
+	restore(t, again, backup)
+	second := newFarm(t, func(c *Config) { c.Data = again })
+	w.farm = second
+	status, body := w.upload(t, young.ID, "webp", []byte("of today"))
+	wantError(t, status, body, http.StatusNotFound, "not_found")
+	w.deliver(t, old.ID, []byte("of yesterday"))
+	second.await(t, old.ID, in(client.Done))
 }

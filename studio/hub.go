@@ -47,6 +47,7 @@ type hub struct {
 	logs     map[string]*logRing   // by worker
 	lastID   int64
 
+	lookUp    func(id string)          // takes a job from the store into the index, if it is there
 	shared    bool                     // other processes work on the same store
 	process   string                   // of this one; part of the ids of its sessions
 	peers     map[string]time.Time     // when the other processes were heard last
@@ -73,6 +74,16 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store, records []store.E
 		current: map[string]*session{}, orphans: map[string][]*orphan{}, logs: map[string]*logRing{},
 		shared: st.Shared(), process: newID("")[:12], peers: map[string]time.Time{}, elsewhere: map[string]workerMessage{},
 		creating: map[string]*job{},
+	}
+	lookUps := context.WithoutCancel(ctx) // the store has its own limit
+	h.lookUp = func(id string) {
+		e, err := st.Jobs.Get(lookUps, id)
+		switch {
+		case err == nil:
+			h.learn(lookUps, store.Change[store.Job]{ID: id, Entry: e})
+		case !errors.Is(err, store.ErrNotFound):
+			h.log.Warn("a job could not be looked up", "error", err)
+		}
 	}
 	for _, err := range bad {
 		h.log.Error("a record cannot be read and is left out", "error", err)
@@ -252,15 +263,7 @@ func (h *hub) job(id string) *job {
 	if j != nil || !h.shared {
 		return j
 	}
-	ctx := context.Background() // the store has its own limit
-	e, err := h.store.Jobs.Get(ctx, id)
-	if err != nil {
-		if !errors.Is(err, store.ErrNotFound) {
-			h.log.Warn("a job could not be looked up", "error", err)
-		}
-		return nil
-	}
-	h.learn(ctx, store.Change[store.Job]{ID: id, Entry: e})
+	h.lookUp(id)
 	return h.known(id)
 }
 

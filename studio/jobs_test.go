@@ -305,7 +305,7 @@ func TestWorkerComesBackWithItsJob(t *testing.T) {
 	expect[protocol.CompleteAck](t, l)
 }
 
-func TestLateUploadOfAnUnfinishedJob(t *testing.T) {
+func TestRow59LateUploadOfAnUnfinishedJob(t *testing.T) {
 	f := newFarm(t, nil)
 	late, other := f.worker(t), f.worker(t)
 	l := late.connect(t, "")

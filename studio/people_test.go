@@ -112,7 +112,7 @@ func TestUnknownRegistration(t *testing.T) {
 	wantError(t, status, data, http.StatusNotFound, "not_found")
 }
 
-func TestRegisterRequestsAreBounded(t *testing.T) {
+func TestRow63RegisterRequestsAreBounded(t *testing.T) {
 	f := newFarm(t, nil)
 	path := workers + "register-request"
 	long := registration(strings.Repeat("x", protocol.MaxRegisterBody), secret)

@@ -31,6 +31,8 @@ type registry struct {
 	log   *slog.Logger
 	told  *changes
 
+	lookUp func(workerID string) // takes a worker from the store into the index, if it is there
+
 	mu      sync.Mutex
 	rows    map[string]store.Entry[store.Registration]
 	workers map[string]store.Entry[store.Worker]
@@ -40,6 +42,12 @@ func loadRegistry(ctx context.Context, st *store.Store, log *slog.Logger, told *
 	r := &registry{
 		store: st, log: log, told: told,
 		rows: map[string]store.Entry[store.Registration]{}, workers: map[string]store.Entry[store.Worker]{},
+	}
+	lookUps := context.WithoutCancel(ctx) // the store has its own limit
+	r.lookUp = func(workerID string) {
+		if err := r.refreshWorker(lookUps, workerID); err != nil {
+			log.Warn("a worker could not be looked up", "worker_id", workerID, "error", err)
+		}
 	}
 	rows, badRows, err := st.Registrations.All(ctx)
 	if err != nil {
@@ -252,10 +260,7 @@ func (r *registry) authentic(workerID, token string) bool {
 		return false
 	}
 	// Another process may have given out the token just now.
-	if err := r.refreshWorker(context.Background(), workerID); err != nil { // the store has its own limit
-		r.log.Warn("a worker could not be looked up", "worker_id", workerID, "error", err)
-		return false
-	}
+	r.lookUp(workerID)
 	return r.holds(workerID, token)
 }
 

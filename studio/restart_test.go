@@ -136,7 +136,7 @@ func TestWorkerWithoutTheJobAfterARestart(t *testing.T) {
 	}
 }
 
-func TestGraceEndsWhenTheWorkerStaysAway(t *testing.T) {
+func TestRow58GraceEndsWhenTheWorkerStaysAway(t *testing.T) {
 	dir := t.TempDir()
 	first := newFarm(t, func(c *Config) { c.Data = dir })
 	l := first.worker(t).connect(t, "")
@@ -311,8 +311,8 @@ func TestUploadsAreChecked(t *testing.T) {
 	}
 }
 
-// TestUploadThatBreaksOff leaves the job as it was, and nothing in the store.
-func TestUploadThatBreaksOff(t *testing.T) {
+// TestRow61UploadThatBreaksOff leaves the job as it was, and nothing in the store.
+func TestRow61UploadThatBreaksOff(t *testing.T) {
 	f := newFarm(t, nil)
 	w := f.worker(t)
 	l := w.connect(t, "")

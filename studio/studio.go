@@ -80,6 +80,7 @@ type Studio struct {
 	done      chan struct{} // closed when Run begins to end; event streams watch it
 	streams   chan struct{} // a seat for each event stream
 	upgrader  *websocket.Upgrader
+	admission *admission
 
 	guard        *guard
 	certificate  *certificate // nil = plain HTTP
@@ -133,7 +134,8 @@ func New(cfg Config) (*Studio, error) {
 	}
 	s := &Studio{
 		cfg: cfg, listener: listener, upgrader: newUpgrader(),
-		done: make(chan struct{}), streams: make(chan struct{}, maxStreams),
+		admission: newAdmission(upgradesPerSecond()),
+		done:      make(chan struct{}), streams: make(chan struct{}, maxStreams),
 		guard: guard, certificate: cert, metrics: newMetrics(cfg.Version), changes: newChanges(),
 	}
 	if s.store, err = store.Open(ctx, store.Config{Dir: cfg.Data, AcceptDamage: cfg.AcceptDamage, Cluster: cfg.Cluster, Log: cfg.Log}); err != nil {

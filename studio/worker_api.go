@@ -84,6 +84,9 @@ func (s *Studio) connect(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusUpgradeRequired, "upgrade_required", "this address speaks WebSocket with the sub-protocol "+protocol.Version)
 		return
 	}
+	if !s.admission.enter(r.Context(), w) {
+		return
+	}
 	if !s.hub.admit() {
 		w.Header().Set("Retry-After", "5")
 		writeError(w, http.StatusServiceUnavailable, "unavailable", "the studio takes no more connections now")

@@ -35,6 +35,7 @@ const (
 	clusterTopic   = "studio." // before the topics of messages between processes
 	connectedLimit = 5 * time.Second
 	tryLimit       = 10 * time.Second
+	silentReplica  = 5 * time.Second
 	notClustered   = 10074 // code of a server that can keep one copy only
 )
 
@@ -80,6 +81,12 @@ func (s *Store) join(ctx context.Context) (err error) {
 			return fmt.Errorf("open the cluster, which needs %d NATS servers with JetStream: %w", replicas, err)
 		case <-time.After(clusterWait):
 		}
+	}
+	asking := context.WithoutCancel(ctx)
+	s.ask = func() error {
+		ctx, cancel := context.WithTimeout(asking, healthLimit)
+		defer cancel()
+		return s.quorum(ctx)
 	}
 	s.durability = s.verifyDurability(ctx)
 	s.log.Info("the studio shares a NATS cluster", "servers", len(s.conn.Servers()), "durability", s.durability)
@@ -209,6 +216,31 @@ func decodeMonitor(status int, data []byte) (bool, error) {
 	return answer.Config.SyncAlways, nil
 }
 
+// quorum says whether most servers of the cluster work together. A leader that
+// lost the others answers for a while as if nothing were.
+func (s *Store) quorum(ctx context.Context) error {
+	for _, name := range s.streams() {
+		str, err := s.js.Stream(ctx, name)
+		if err != nil {
+			return fmt.Errorf("the NATS cluster does not answer: %w", err)
+		}
+		info := str.CachedInfo().Cluster
+		if info == nil {
+			continue
+		}
+		well := 1 // the leader, who answers
+		for _, r := range info.Replicas {
+			if !r.Offline && r.Active < silentReplica {
+				well++
+			}
+		}
+		if 2*well <= len(info.Replicas)+1 || info.Leader == "" {
+			return fmt.Errorf("the NATS cluster has no quorum: %d of %d servers keep %s", well, len(info.Replicas)+1, name)
+		}
+	}
+	return nil
+}
+
 // Shared says whether other processes may use the store at the same time.
 func (s *Store) Shared() bool { return s.local == nil }
 
@@ -261,24 +293,20 @@ type Change[T any] struct {
 // Follow calls f with each change since All read the bucket, this process's own
 // too, in the order of the writes to a record, until ctx ends. Calls may overlap
 // for different records. A record that cannot be read is told to bad.
-func (b *Bucket[T]) Follow(ctx context.Context, f func(Change[T]), bad func(error)) error {
-	errs := make(chan error, len(b.shards))
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+func (b *Bucket[T]) Follow(ctx context.Context, f func(Change[T]), bad func(error)) {
+	ended := make(chan struct{}, len(b.shards))
 	for i, kv := range b.shards {
-		go func() { errs <- b.follow(ctx, kv, b.read[i].Load(), f, bad) }()
+		go func() {
+			b.follow(ctx, kv, b.read[i].Load(), f, bad)
+			ended <- struct{}{}
+		}()
 	}
-	var all error
 	for range b.shards {
-		if err := <-errs; err != nil {
-			all = errors.Join(all, err)
-			cancel()
-		}
+		<-ended
 	}
-	return all
 }
 
-func (b *Bucket[T]) follow(ctx context.Context, kv jetstream.KeyValue, since uint64, f func(Change[T]), bad func(error)) error {
+func (b *Bucket[T]) follow(ctx context.Context, kv jetstream.KeyValue, since uint64, f func(Change[T]), bad func(error)) {
 	for ctx.Err() == nil {
 		w, err := kv.WatchAll(ctx, jetstream.ResumeFromRevision(since+1))
 		if err != nil {
@@ -318,5 +346,4 @@ func (b *Bucket[T]) follow(ctx context.Context, kv jetstream.KeyValue, since uin
 			bad(fmt.Errorf("follow the bucket %s: %w", kv.Bucket(), err))
 		}
 	}
-	return nil
 }

@@ -107,15 +107,15 @@ func TestEveryWriteIsSynced(t *testing.T) {
 	}
 }
 
-// TestOneWinnerOfAClaim: of many writers of one revision one wins (condition 2).
-func TestOneWinnerOfAClaim(t *testing.T) {
+// TestRow57OneWinnerOfAClaim: of many writers of one revision one wins (condition 2).
+func TestRow57OneWinnerOfAClaim(t *testing.T) {
 	s := open(t, t.TempDir())
 	revision, err := s.Jobs.Create(t.Context(), "j", job("j"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
-	results := make(chan error, 32)
+	results := make(chan error, 64)
 	for range cap(results) {
 		wg.Go(func() {
 			_, err := s.Jobs.Update(t.Context(), "j", job("j"), revision)
