@@ -72,8 +72,9 @@ func startOn(ctx, life context.Context, l launch) (*server, error) {
 	life, stop := context.WithCancelCause(life)
 	s := &server{
 		base: "http://127.0.0.1:" + strconv.Itoa(port), key: rand.Text(), stop: stop, ended: make(chan struct{}), said: &complaint{},
-		// No proxy: the server is on this computer.
-		http: &http.Client{Transport: &http.Transport{MaxIdleConns: 1, DisableCompression: true}},
+		// No proxy: the server is on this computer. Nothing is kept open: a connection
+		// that the server has just closed would look like its crash.
+		http: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DisableCompression: true}},
 	}
 	started := make(chan int, 1)
 	go func() { // ends with the process; close waits for it
