@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -95,15 +94,15 @@ func BenchmarkIdle(b *testing.B) {
 	time.Sleep(time.Second) // the start is row 15's
 
 	measure.InTurns(b, func() []float64 {
-		before, began := processorTime(b, ours.Process.Pid), time.Now()
+		before, began := measure.ProcessorTime(b, ours.Process.Pid), time.Now()
 		time.Sleep(idle / 5)
-		used := processorTime(b, ours.Process.Pid) - before
-		return []float64{residentMemory(b, ours.Process.Pid), used.Seconds() / time.Since(began).Seconds()}
+		used := measure.ProcessorTime(b, ours.Process.Pid) - before
+		return []float64{measure.Resident(b, ours.Process.Pid), used.Seconds() / time.Since(began).Seconds()}
 	}, func() []float64 {
-		before, began := processorTime(b, least.Process.Pid), time.Now()
+		before, began := measure.ProcessorTime(b, least.Process.Pid), time.Now()
 		time.Sleep(idle / 5)
-		used := processorTime(b, least.Process.Pid) - before
-		return []float64{residentMemory(b, least.Process.Pid), used.Seconds() / time.Since(began).Seconds()}
+		used := measure.ProcessorTime(b, least.Process.Pid) - before
+		return []float64{measure.Resident(b, least.Process.Pid), used.Seconds() / time.Since(began).Seconds()}
 	},
 		measure.Line{Row: 14, What: "idle headless, memory", Bare: "the least worker", Unit: measure.Bytes, Most: 25 << 20},
 		measure.Line{Row: 14, What: "idle headless, processor", Bare: "the least worker", Unit: measure.Share, Most: 0.001})
@@ -174,40 +173,4 @@ func fill(b *testing.B, h *home, n int) {
 	if err := o.Close(); err != nil {
 		b.Fatal(err)
 	}
-}
-
-// residentMemory returns how much memory of a process is in RAM, in bytes.
-func residentMemory(b *testing.B, pid int) float64 {
-	b.Helper()
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	var size, resident int
-	if _, err := fmt.Sscan(string(data), &size, &resident); err != nil {
-		b.Fatal(err)
-	}
-	return float64(resident * os.Getpagesize())
-}
-
-// processorTime returns how long the threads of a process have run.
-func processorTime(b *testing.B, pid int) time.Duration {
-	b.Helper()
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
-	if err != nil || len(threads) == 0 {
-		b.Fatalf("no threads of process %d: %v", pid, err)
-	}
-	var all time.Duration
-	for _, path := range threads {
-		data, err := os.ReadFile(path)
-		if err != nil {
-			b.Fatal(err)
-		}
-		var ran time.Duration
-		if _, err := fmt.Sscan(string(data), &ran); err != nil {
-			b.Fatal(err)
-		}
-		all += ran
-	}
-	return all
 }

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"errors"
+	"os"
 	"path/filepath"
 
 	"studioworker/worker/logs"
@@ -34,11 +35,16 @@ func (h *host) OlderLogs(ctx context.Context, q observe.LogQuery) ([]observe.Log
 	return logs.NewArchive(filepath.Dir(h.path)).Read(ctx, q)
 }
 
-// errKept: the worker has no way yet to hand out what it keeps.
-var errKept = errors.New("kept results cannot be changed from here yet: they lie in outbox/kept beside the config")
-
-// SaveKept writes a copy of a result that the studio did not take.
-func (h *host) SaveKept(context.Context, string, string) error { return errKept }
+// SaveKept writes a copy of a result that the studio did not take to a whole path.
+func (h *host) SaveKept(_ context.Context, key, path string) error {
+	if !filepath.IsAbs(path) {
+		return errors.New("write the whole path, from the root of the disk")
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		return errors.New("something of this name is there already: choose another name")
+	}
+	return h.worker.SaveKept(key, path)
+}
 
 // DiscardKept removes such a result.
-func (h *host) DiscardKept(context.Context, string) error { return errKept }
+func (h *host) DiscardKept(_ context.Context, key string) error { return h.worker.DiscardKept(key) }

@@ -74,3 +74,14 @@ func TestFinishThenQuit(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestSaveKeptRefuses: nothing that is there is replaced, and no file lands where
+// nobody looks for it.
+func TestSaveKeptRefuses(t *testing.T) {
+	h := new(host) // its worker is not asked
+	for _, path := range []string{"result.webp", t.TempDir()} {
+		if err := h.SaveKept(t.Context(), "key", path); err == nil {
+			t.Errorf("saved as %s", path)
+		}
+	}
+}

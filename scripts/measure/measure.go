@@ -31,6 +31,7 @@ const (
 	Seconds Unit = "s"
 	Bytes   Unit = "B"
 	Share   Unit = "share" // of one processor; 1 is all of it
+	Count   Unit = "count"
 )
 
 func (u Unit) words(v float64) string {
@@ -39,6 +40,8 @@ func (u Unit) words(v float64) string {
 		return humanize.IBytes(uint64(max(v, 0)))
 	case Share:
 		return fmt.Sprintf("%.3f%%", 100*v)
+	case Count:
+		return fmt.Sprintf("%.0f", v)
 	default:
 		d := time.Duration(v * float64(time.Second))
 		switch {
@@ -54,13 +57,14 @@ func (u Unit) words(v float64) string {
 
 // Line is what is printed of one value of both sides. A limit of 0 is none.
 type Line struct {
-	Row        int    // of the guide's table
+	Row        int    // of the guide's table; 0 = the window's figures, which stand elsewhere
 	What       string // our side
 	Bare       string // the other side
 	Unit       Unit
 	MostRatio  float64 // of ours to bare
 	LeastSpeed float64 // of bare to ours, where both are times for the same work
 	Most       float64 // of our value itself
+	MostOver   float64 // that ours is more than bare
 }
 
 // text words the line, and says whether a limit was missed.
@@ -79,7 +83,14 @@ func (l Line) text(ours, bare float64) (text string, missed bool) {
 		limits = append(limits, "at most "+l.Unit.words(l.Most))
 		missed = missed || ours > l.Most
 	}
+	if l.MostOver > 0 {
+		limits = append(limits, "at most "+l.Unit.words(l.MostOver)+" more")
+		missed = missed || ours-bare > l.MostOver
+	}
 	text = fmt.Sprintf("row %-2d %-40s", l.Row, l.What)
+	if l.Row == 0 {
+		text = fmt.Sprintf("window %-40s", l.What)
+	}
 	if bare > 0 {
 		text += fmt.Sprintf(" %.2fx of %s (%s / %s)", ratio, l.Bare, l.Unit.words(ours), l.Unit.words(bare))
 	} else {
