@@ -96,7 +96,7 @@ func (r *chartRenderer) Layout(s fyne.Size) {
 		o.ground.Resize(fyne.NewSize(width, room))
 		bar(&o.done, data.Done)
 		bar(&o.failed, data.Failed)
-		o.failed.Hidden = data.Failed == 0 // its frame would be seen
+		o.done.Hidden, o.failed.Hidden, o.busy.Hidden = data.Done == 0, data.Failed == 0, data.Busy == 0 // their edges would be seen
 		at := fyne.NewPos(x, room+chartGap)
 		o.idle.Move(at)
 		o.idle.Resize(fyne.NewSize(width, chartBusy))
