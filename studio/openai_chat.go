@@ -388,18 +388,16 @@ func (c *call) stream(w http.ResponseWriter, r *http.Request, frame chatAnswer, 
 	frame.Object = chunkObject
 	out := &chatStream{w: w, frame: frame, usage: usage}
 	err := c.recite(w, r, out)
-	switch {
-	case err == nil:
-		return nil
-	case r.Context().Err() != nil: // nobody reads on
-		return nil
-	case !out.begun:
+	if err == nil || r.Context().Err() != nil { // told, or nobody reads on
+		return nil //nolint:nilerr // there is nobody left to answer
+	}
+	if !out.begun {
 		return err
 	}
 	if sendErr := out.send(asCallError(err).body()); sendErr != nil {
 		c.s.cfg.Log.Debug("a stream broke off", "job_id", c.job.id, "error", sendErr)
 	}
-	return nil //nolint:nilerr // the stream has told it
+	return nil
 }
 
 func (c *call) recite(w http.ResponseWriter, r *http.Request, out *chatStream) error {

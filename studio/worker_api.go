@@ -99,8 +99,10 @@ func (s *Studio) connect(w http.ResponseWriter, r *http.Request) {
 		s.cfg.Log.Debug("a WebSocket upgrade did not work", "worker_id", worker, "error", err)
 		return
 	}
-	session := &session{id: s.hub.newSession(), worker: worker, origin: s.origin(r), hub: s.hub, log: s.cfg.Log.With("worker_id", worker), conn: conn, connectedAt: opened,
-		pong: make(chan struct{}, 1), over: make(chan struct{})}
+	session := &session{
+		id: s.hub.newSession(), worker: worker, origin: s.origin(r), hub: s.hub, log: s.cfg.Log.With("worker_id", worker),
+		conn: conn, connectedAt: opened, pong: make(chan struct{}, 1), over: make(chan struct{}),
+	}
 	s.hub.serve(r.Context(), session, func(token string) bool { return s.people.authentic(worker, token) })
 }
 

@@ -269,14 +269,14 @@ func (s *Session) next(ctx context.Context) (protocol.StudioFrame, error) {
 	if bad, ok := errors.AsType[*protocol.OfferError](err); ok {
 		s.refuse(ctx, bad)
 	} else if err != nil {
-		s.dropped(err)
+		s.dropped(ctx, err)
 	}
 	return frame, nil
 }
 
 // dropped says that a frame was dropped, once for each reason: a studio that is
 // newer than this worker may send many. Only the reader calls it.
-func (s *Session) dropped(reason error) {
+func (s *Session) dropped(ctx context.Context, reason error) {
 	const most = 64 // reasons
 	text := reason.Error()
 	level := slog.LevelDebug
@@ -284,7 +284,7 @@ func (s *Session) dropped(reason error) {
 		s.odd[text] = true
 		level = slog.LevelWarn
 	}
-	s.cfg.Log.Log(context.Background(), level, "frame was dropped", "error", text)
+	s.cfg.Log.Log(ctx, level, "frame was dropped", "error", text)
 }
 
 func (s *Session) extend() {
