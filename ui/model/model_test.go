@@ -320,15 +320,19 @@ func TestGPUs(t *testing.T) {
 	const gb = 1 << 30
 	rows, note := gpus(en, observe.GPUs{At: now, List: []observe.GPU{
 		{Name: "RTX 4070", Total: 12 * gb, Free: 9 * gb},
-		{Name: "", Total: 8 * gb},
+		{Name: "", Total: 8 * gb, FreeUnknown: true},
 		{Name: "odd", Total: 8 * gb, Free: 9 * gb},
 		{Name: "Arc"},
+		{Name: "full", Total: 8 * gb},
+		{Name: "lost", Note: "GPU is lost"},
 	}})
 	want := []GPU{
 		{"RTX 4070", "3.0 of 12.0 GB used", 0.25, true},
 		{"Unknown card", "8.0 GB, free memory unknown", 0, false},
 		{"odd", "8.0 GB, free memory unknown", 0, false},
 		{"Arc", "memory unknown", 0, false},
+		{"full", "8.0 of 8.0 GB used", 1, true},
+		{"lost", "memory unknown: GPU is lost", 0, false},
 	}
 	if !slices.Equal(rows, want) || note != "" {
 		t.Errorf("got %+v, %q", rows, note)

@@ -151,9 +151,11 @@ func gpus(p *words.Printer, g observe.GPUs) ([]GPU, string) {
 	for _, c := range g.List {
 		row := GPU{Name: cmp.Or(oneLine(c.Name, 80), p.T("Unknown card"))}
 		switch {
+		case c.Total == 0 && c.Note != "":
+			row.Memory = p.T("memory unknown: %s", oneLine(c.Note, 128))
 		case c.Total == 0:
 			row.Memory = p.T("memory unknown")
-		case c.Free == 0 || c.Free > c.Total:
+		case c.FreeUnknown || c.Free > c.Total:
 			row.Memory = p.T("%s GB, free memory unknown", gib(p, c.Total))
 		default:
 			row.Known = true
