@@ -52,6 +52,7 @@ type workerMessage struct {
 // toldMessage is what a worker told of its running job.
 type toldMessage struct {
 	Session  string           `json:"session"`
+	Worker   string           `json:"worker"`
 	Progress *client.Progress `json:"progress,omitempty"`
 	Delta    *client.Delta    `json:"delta,omitempty"`
 }
@@ -298,7 +299,7 @@ func (h *hub) hearTold(id string, data []byte) error {
 		h.changes.touch(changedJobs)
 	}
 	if m.Delta != nil {
-		j.add(m.Session, m.Delta.Seq, m.Delta.Text)
+		j.add(m.Worker, m.Delta.Seq, m.Delta.Text)
 	}
 	return nil
 }

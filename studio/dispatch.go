@@ -287,6 +287,20 @@ func (h *hub) reports(s *session, j *job) bool {
 	return owned(s, j) || s.kept[j.id]
 }
 
+// tells says whether the session may say how the job goes: it holds it, or it resumed
+// it and its claim is about to be given back. The caller holds j.mu.
+func (h *hub) tells(s *session, j *job) bool {
+	if j.now().State != store.Running {
+		return false
+	}
+	if owned(s, j) {
+		return true
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return j.holder == nil && s.kept[j.id]
+}
+
 // accept starts an attempt.
 func (h *hub) accept(ctx context.Context, s *session, f protocol.Accept) error {
 	j := h.job(f.JobID)
@@ -360,10 +374,10 @@ func (h *hub) report(s *session, f protocol.Progress) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if owned(s, j) && j.now().State == store.Running {
+	if h.tells(s, j) {
 		progress := &client.Progress{Step: f.Step, Total: f.Total, Message: clip(f.Message, maxName)}
 		j.progress.Store(progress)
-		h.tellOthers(topicTold, j.id, toldMessage{Session: s.id, Progress: progress})
+		h.tellOthers(topicTold, j.id, toldMessage{Session: s.id, Worker: s.worker, Progress: progress})
 		h.changes.touch(changedJobs)
 		j.publish(client.EventProgress)
 	}
@@ -377,9 +391,9 @@ func (h *hub) tell(s *session, f protocol.Delta) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if owned(s, j) && j.now().State == store.Running {
-		j.add(s.id, f.Seq, f.Text)
-		h.tellOthers(topicTold, j.id, toldMessage{Session: s.id, Delta: &client.Delta{Seq: f.Seq, Text: f.Text}})
+	if h.tells(s, j) {
+		j.add(s.worker, f.Seq, f.Text)
+		h.tellOthers(topicTold, j.id, toldMessage{Session: s.id, Worker: s.worker, Delta: &client.Delta{Seq: f.Seq, Text: f.Text}})
 	}
 }
 

@@ -380,6 +380,7 @@ func (h *hub) submit(ctx context.Context, rec store.Job) (*job, error) {
 	}()
 	if s != nil {
 		rec.State, rec.WorkerID, rec.Session, rec.NotBefore = store.Offered, s.worker, s.id, time.Time{}
+		rec.Held(s.worker) // its accept may be lost, and its result come all the same
 	}
 	revision, err := h.store.Jobs.Create(context.WithoutCancel(ctx), rec.ID, rec)
 	if err != nil {
@@ -413,6 +414,7 @@ func (h *hub) offer(ctx context.Context, s *session, j *job) {
 			return errStale
 		}
 		rec.State, rec.WorkerID, rec.Session, rec.NotBefore = store.Offered, s.worker, s.id, time.Time{}
+		rec.Held(s.worker) // its accept may be lost, and its result come all the same
 		return nil
 	})
 	if err == nil {

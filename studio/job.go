@@ -42,7 +42,7 @@ type job struct {
 	streams map[chan client.Event]struct{}
 	text    []byte // that the worker has told of the running attempt
 	told    int    // pieces of it; -1 = one is missing, so no more is told
-	teller  string // session that told them
+	teller  string // worker that told them
 
 	// Guarded by the hub's mutex.
 	queued   bool
@@ -116,7 +116,7 @@ func same(a, b store.Job) bool {
 // set publishes a stored record. The caller holds j.mu.
 func (j *job) set(rec store.Job, revision uint64) {
 	// What a worker tells through another process may come before the record does.
-	if rec.State != store.Running && (rec.State != store.Offered || rec.Session != j.teller) {
+	if rec.State != store.Running && (rec.State != store.Offered || rec.WorkerID != j.teller) {
 		j.progress.Store(nil)
 		j.text, j.told = nil, 0
 	}
@@ -135,9 +135,9 @@ func (j *job) set(rec store.Job, revision uint64) {
 // streams. A piece that came before is ignored; after one that is missing, or
 // beyond maxText, nothing more is told: the whole result comes in the end. The
 // caller holds j.mu.
-func (j *job) add(session string, seq int, text string) {
-	if j.teller != session {
-		j.text, j.told, j.teller = nil, 0, session
+func (j *job) add(worker string, seq int, text string) {
+	if j.teller != worker { // in a session of its own or a later one
+		j.text, j.told, j.teller = nil, 0, worker
 	}
 	if seq != j.told {
 		if seq > j.told {

@@ -42,7 +42,7 @@ type Job struct {
 	Attempts       int                  `json:"attempts"` // attempts that were accepted and count
 	WorkerID       string               `json:"workerId,omitempty"`
 	Session        string               `json:"session,omitempty"` // the session that holds the claim
-	Workers        []string             `json:"workers,omitempty"` // that ran it last, at most MaxHolders, oldest first
+	Workers        []string             `json:"workers,omitempty"` // that were offered it last, at most MaxHolders, oldest first
 	Error          string               `json:"error,omitempty"`
 	Submitter      string               `json:"submitter,omitempty"` // id of the API key; empty: the operator
 	Priority       int                  `json:"priority,omitempty"`  // higher goes first
@@ -61,13 +61,13 @@ type Job struct {
 // MaxHolders bounds the workers that a job remembers.
 const MaxHolders = 16
 
-// Held notes that a worker runs the job.
+// Held notes that a worker was offered the job, or runs it.
 func (j *Job) Held(worker string) {
 	others := slices.DeleteFunc(slices.Clone(j.Workers), func(w string) bool { return w == worker })
 	j.Workers = append(others[max(0, len(others)-MaxHolders+1):], worker)
 }
 
-// HeldBy says whether a worker has the job or has run it. Nobody knows that of a
+// HeldBy says whether a worker has the job or was once offered it. Nobody knows that of a
 // record from before holders were noted.
 func (j *Job) HeldBy(worker string) bool {
 	unknown := len(j.Workers) == 0 && j.Attempts > 0
