@@ -493,17 +493,24 @@ func TestUnloadStopsItsJob(t *testing.T) {
 	}
 }
 
+// awaitUnload returns when no model is loaded any more and the log says why, which it
+// does a moment later.
+func (l *lab) awaitUnload(t *testing.T, why string) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); len(l.Loaded()) > 0 || !strings.Contains(l.log.String(), why); {
+		if time.Now().After(deadline) {
+			t.Fatalf("loaded %v, and no %q in the log %s", l.Loaded(), why, l.log)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 func TestIdleModelsGo(t *testing.T) {
 	l := newLab(t, "", func(c *Config) { c.Keep = 50 * time.Millisecond })
 	if _, err := l.ask(job(t, "x")); err != nil {
 		t.Fatal(err)
 	}
-	for len(l.Loaded()) > 0 {
-		time.Sleep(time.Millisecond)
-	}
-	if !strings.Contains(l.log.String(), "it was idle") {
-		t.Errorf("log %s", l.log)
-	}
+	l.awaitUnload(t, "it was idle")
 }
 
 func TestMemoryPressureUnloads(t *testing.T) {
@@ -519,12 +526,7 @@ func TestMemoryPressureUnloads(t *testing.T) {
 	mu.Lock()
 	free = 100 << 20
 	mu.Unlock()
-	for len(l.Loaded()) > 0 {
-		time.Sleep(time.Millisecond)
-	}
-	if !strings.Contains(l.log.String(), "memory is short") {
-		t.Errorf("log %s", l.log)
-	}
+	l.awaitUnload(t, "memory is short")
 }
 
 func TestAdmission(t *testing.T) {
