@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -20,6 +21,7 @@ const (
 // all of them come at once: those that it could not serve soon hear 503 with a
 // time of their own, so that no handshake is done in vain.
 type admission struct {
+	mu    sync.Mutex    // one asks at a time: a reservation that is given back costs those after it their turn
 	door  *rate.Limiter // those who wait here
 	later *rate.Limiter // those who were sent away, in the order in which they may come
 }
@@ -36,12 +38,13 @@ func upgradesPerSecond() int { return upgradesPerCore * runtime.GOMAXPROCS(0) }
 // ask returns how long an upgrade must wait, or in how many seconds it may be
 // tried again; one of the two is 0.
 func (a *admission) ask() (wait time.Duration, again int) {
-	r := a.door.Reserve()
-	if wait = r.Delay(); wait <= mostBacklog {
-		return wait, 0
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	if backlog := 1 - a.door.TokensAt(now); backlog <= mostBacklog.Seconds()*float64(a.door.Limit()) {
+		return a.door.ReserveN(now, 1).DelayFrom(now), 0
 	}
-	r.Cancel()
-	turn := mostBacklog + a.later.Reserve().Delay()
+	turn := mostBacklog + a.later.ReserveN(now, 1).DelayFrom(now)
 	return 0, int(math.Ceil(turn.Seconds()))
 }
 
