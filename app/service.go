@@ -65,6 +65,15 @@ func (c *command) service(store *config.Store, o serviceOptions) (*service.Servi
 	return service.New(cfg)
 }
 
+// openService describes the service of this program and the config in force.
+func (c *command) openService(cmd *cobra.Command, o serviceOptions) (*service.Service, error) {
+	store, err := c.openStore(cmd.Context())
+	if err != nil {
+		return nil, err
+	}
+	return c.service(store, o)
+}
+
 func (c *command) serviceInstall() *cobra.Command {
 	var o serviceOptions
 	cmd := &cobra.Command{
@@ -107,11 +116,7 @@ func (c *command) serviceUninstall() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "uninstall [--system]", Short: "Stop the service and remove it; config and results stay", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			store, err := c.openStore(cmd.Context())
-			if err != nil {
-				return err
-			}
-			s, err := c.service(store, o)
+			s, err := c.openService(cmd, o)
 			if err != nil {
 				return err
 			}
@@ -136,11 +141,7 @@ func (c *command) serviceStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "status [--system] [--json]", Short: "Say whether the service is installed and runs", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			store, err := c.openStore(cmd.Context())
-			if err != nil {
-				return err
-			}
-			s, err := c.service(store, o)
+			s, err := c.openService(cmd, o)
 			if err != nil {
 				return err
 			}
