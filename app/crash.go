@@ -119,7 +119,7 @@ type crashFrame struct {
 var (
 	crashHead = regexp.MustCompile(`^(panic|fatal error): (.*)$`)
 	crashCall = regexp.MustCompile(`^([A-Za-z0-9_./*()\[\]~-]+)\((?:[^()]|\.\.\.)*\)$`)
-	crashLine = regexp.MustCompile(`^\t(.+\.(?:go|s)):(\d+)(?: \+0x[0-9a-f]+)?$`)
+	crashLine = regexp.MustCompile(`^\t([^[:cntrl:]]+\.(?:go|s)):(\d{1,9})(?: \+0x[0-9a-f]+)?$`)
 )
 
 // readCrash reads the text that the Go runtime writes: what happened, then the calls of

@@ -164,6 +164,7 @@ func TestOnlyTheNewestReportsStay(t *testing.T) {
 func FuzzReadCrash(f *testing.F) {
 	f.Add(plainCrash)
 	f.Add("fatal error: all goroutines are asleep - deadlock!\n\ngoroutine 1 [select]:\nmain.main()\n\t/x/y.go:1 +0x1\n")
+	f.Add("panic: x\ngoroutine 1 [running]:\nmain.main()\n\t/x/a\rb/y.go:1\n")
 	f.Add("panic: a planted secret\ngoroutine 9 [running]:\nplanted secret(…)\n\t/planted secret.go:9\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		r := readCrash(strings.NewReader(text))
