@@ -7,37 +7,11 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
 	"studioworker/worker/config"
 )
-
-// Version is what the program calls itself until a release stamps its own.
-const Version = "0.1.0"
-
-// commit is the revision of the sources as the build noted it; empty when it did
-// not. A plus sign says that they had been changed.
-func commit() string {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return ""
-	}
-	var revision, changed string
-	for _, s := range info.Settings {
-		switch {
-		case s.Key == "vcs.revision":
-			revision = s.Value
-		case s.Key == "vcs.modified" && s.Value == "true":
-			changed = "+"
-		}
-	}
-	if revision == "" {
-		return ""
-	}
-	return revision[:min(len(revision), 12)] + changed
-}
 
 // Exit codes.
 const (
@@ -113,7 +87,7 @@ text, speech and video jobs. Without a command it opens the window.`,
 		c.toInstance("quit", "Stop the running worker in good order"),
 		&cobra.Command{
 			Use: "version", Short: "Print the version", Args: noArgs,
-			Run: func(*cobra.Command, []string) { fmt.Fprintf(c.Out, "studio-worker %s (%s)\n", Version, variant) },
+			Run: func(*cobra.Command, []string) { fmt.Fprint(c.Out, versionText()) },
 		},
 	)
 	for _, sub := range root.Commands() {

@@ -294,9 +294,10 @@ func TestCommands(t *testing.T) {
 		})
 	}
 	want := fmt.Sprintf("studio-worker %s (%s)\n", Version, variant)
-	for _, args := range []string{"version", "--version"} {
-		if out := h.want(t, args); out != want {
-			t.Errorf("%s prints %q, want %q", args, out, want)
-		}
+	if out := h.want(t, "--version"); out != want {
+		t.Errorf("--version prints %q, want %q", out, want)
+	}
+	if out := h.want(t, "version"); !strings.HasPrefix(out, want) || !strings.Contains(out, "\nno updates: this build has no feed\n") {
+		t.Errorf("version prints %q", out)
 	}
 }
