@@ -118,10 +118,11 @@ type download struct {
 	shown        observe.Download
 	tell         func(Progress)
 
-	out  *os.File
-	hash hash.Hash
-	part part
-	sum  string // of the whole file, once it is there
+	out     *os.File
+	hash    hash.Hash
+	part    part
+	written int64  // up to where the system was asked to write to the disk
+	sum     string // of the whole file, once it is there
 
 	told    time.Time
 	samples []sample // of the last seconds
@@ -270,6 +271,7 @@ func (d *download) seek(at int64) error {
 	if _, err := d.out.Seek(at, io.SeekStart); err != nil {
 		return fmt.Errorf("find the end of the download: %w", err)
 	}
+	d.written = at
 	return nil
 }
 
@@ -312,15 +314,19 @@ func (d *download) try(ctx context.Context) error {
 	if err := d.accept(answer); err != nil {
 		return err
 	}
-	buffer := make([]byte, copyBuffer)
+	digest := startDigest(d.hash)
+	defer digest.end()
 	noted := time.Now()
 	for {
-		n, err := answer.Body.Read(buffer)
+		block := digest.block()
+		n, err := answer.Body.Read(block)
 		if n > 0 {
 			stall.Reset(stallLimit)
-			if err := d.take(buffer[:n]); err != nil {
-				return err
-			}
+		}
+		n, writeErr := d.take(block[:n])
+		digest.add(block[:n])
+		if writeErr != nil {
+			return writeErr
 		}
 		switch {
 		case errors.Is(err, io.EOF):
@@ -333,6 +339,7 @@ func (d *download) try(ctx context.Context) error {
 		}
 		if time.Since(noted) > checkpoint {
 			noted = time.Now()
+			digest.settle()
 			if err := d.save(); err != nil {
 				return err
 			}
@@ -457,20 +464,26 @@ func contentRange(header string) (start, total int64, ok bool) {
 	return start, total, true
 }
 
-// take writes and hashes the next bytes.
-func (d *download) take(data []byte) error {
+// take writes the next bytes and returns how many of them are in the file.
+func (d *download) take(data []byte) (int, error) {
+	if len(data) == 0 {
+		return 0, nil
+	}
 	if d.part.Total > 0 && d.part.Bytes+int64(len(data)) > d.part.Total {
 		d.part.Bytes += int64(len(data))
-		return d.mismatch()
+		return 0, d.mismatch()
 	}
 	n, err := d.out.Write(data)
-	d.hash.Write(data[:n])
 	d.part.Bytes += int64(n)
 	if err != nil {
-		return fmt.Errorf("write the download: %w", err)
+		return n, fmt.Errorf("write the download: %w", err)
+	}
+	if ahead := d.part.Bytes - d.written; ahead >= writebackStep {
+		startWriteback(d.out, d.written, ahead)
+		d.written = d.part.Bytes
 	}
 	d.show(time.Now())
-	return nil
+	return n, nil
 }
 
 // rateSpan is the time over which the rate of a download is counted.

@@ -2,7 +2,10 @@ package models
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -548,5 +551,73 @@ func TestAStalledDownloadIsTriedAgain(t *testing.T) {
 	})
 	if got := f.files(); !slices.Contains(got, "m/a.gguf.part") {
 		t.Errorf("files %q: what came was thrown away", got)
+	}
+}
+
+// slow is a body that gives its data in three parts, with a pause after each that is
+// longer than the time between two notes.
+type slow struct {
+	data  []byte
+	parts [][]byte // what is still to come; begins as three parts of data
+	look  func()   // after each pause
+}
+
+func (s *slow) Read(p []byte) (int, error) {
+	if len(s.parts) == 0 {
+		return 0, io.ErrUnexpectedEOF
+	}
+	if len(s.parts[0]) == 0 {
+		time.Sleep(2 * checkpoint)
+		s.look()
+		s.parts = s.parts[1:]
+		return 0, nil
+	}
+	n := copy(p, s.parts[0])
+	s.parts[0] = s.parts[0][n:]
+	return n, nil
+}
+
+func (*slow) Close() error { return nil }
+
+func (s *slow) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{
+		StatusCode: http.StatusOK, Header: http.Header{"Etag": {`"v1"`}}, Body: s, ContentLength: int64(len(s.data)) + 1, Request: r,
+	}, nil
+}
+
+// What is noted on the way is good: after a power cut the download goes on there.
+func TestTheNotesOnTheWayAreGood(t *testing.T) {
+	f := newStore(t)
+	data := pattern(3_000_000)
+	body := &slow{data: data, parts: [][]byte{data[:1_000_000], data[1_000_000:2_000_000], data[2_000_000:]}}
+	var noted []int64
+	body.look = func() {
+		text, err := os.ReadFile(filepath.Join(f.root, "m", "a.gguf"+stateSuffix))
+		if errors.Is(err, fs.ErrNotExist) {
+			return // the first pause comes before the first note
+		}
+		p, decodeErr := decodePart(text)
+		if err != nil || decodeErr != nil {
+			t.Errorf("%v, %v", err, decodeErr)
+			return
+		}
+		d := &download{}
+		if err := d.restore(p.Hash); err != nil {
+			t.Error(err)
+			return
+		}
+		if got := hex.EncodeToString(d.hash.Sum(nil)); got != sum(data[:p.Bytes]) {
+			t.Errorf("the hash of the first %d bytes is wrong", p.Bytes)
+		}
+		noted = append(noted, p.Bytes)
+	}
+	f.http = &http.Client{Transport: body}
+	synctest.Test(t, func(t *testing.T) {
+		if _, err := f.getIn(t.Context(), Set{Model: "m", Files: []File{{URL: "https://models.example/a", Filename: "a.gguf"}}}); err == nil {
+			t.Error("a file that is cut off is taken")
+		}
+	})
+	if !slices.Equal(noted, []int64{1_000_000, 2_000_000}) {
+		t.Errorf("noted %d", noted)
 	}
 }

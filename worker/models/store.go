@@ -379,13 +379,15 @@ var errStall = errors.New("the server sent nothing")
 
 // Limits of a download.
 const (
-	stallLimit  = 60 * time.Second // without a byte
-	checkpoint  = 10 * time.Second // between two notes of how far the file is good
-	tellPeriod  = 250 * time.Millisecond
-	idleTries   = 5 // in a row that bring no byte
-	firstPause  = time.Second
-	lastPause   = 30 * time.Second
-	copyBuffer  = 256 << 10
-	partSuffix  = ".part"
-	stateSuffix = ".part.json"
+	stallLimit = 60 * time.Second // without a byte
+	checkpoint = 10 * time.Second // between two notes of how far the file is good
+	tellPeriod = 250 * time.Millisecond
+	idleTries  = 5 // in a row that bring no byte
+	firstPause = time.Second
+	lastPause  = 30 * time.Second
+	copyBuffer = 256 << 10
+	// writebackStep is how many bytes wait before the disk is asked to take them.
+	writebackStep = 4 << 20
+	partSuffix    = ".part"
+	stateSuffix   = ".part.json"
 )
