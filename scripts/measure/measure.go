@@ -5,6 +5,7 @@
 package measure
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -57,7 +58,8 @@ func (u Unit) words(v float64) string {
 
 // Line is what is printed of one value of both sides. A limit of 0 is none.
 type Line struct {
-	Row        int    // of the guide's table; 0 = the window's figures, which stand elsewhere
+	Row        int    // of the guide's table; 0 = a figure that stands elsewhere
+	Of         string // whose figure it is when it is of no row; empty = the window's
 	What       string // our side
 	Bare       string // the other side
 	Unit       Unit
@@ -89,7 +91,7 @@ func (l Line) text(ours, bare float64) (text string, missed bool) {
 	}
 	text = fmt.Sprintf("row %-2d %-40s", l.Row, l.What)
 	if l.Row == 0 {
-		text = fmt.Sprintf("window %-40s", l.What)
+		text = fmt.Sprintf("%-6s %-40s", cmp.Or(l.Of, "window"), l.What)
 	}
 	if bare > 0 {
 		text += fmt.Sprintf(" %.2fx of %s (%s / %s)", ratio, l.Bare, l.Unit.words(ours), l.Unit.words(bare))

@@ -3,6 +3,7 @@
 package enginetest
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"testing"
@@ -37,6 +38,17 @@ func File(tb testing.TB, variable string) string {
 		tb.Fatal(err)
 	}
 	return path
+}
+
+// Given tells whether variable names a file, for a benchmark that needs it. If not, it
+// says loudly that what, a figure, is not measured: a benchmark that is skipped is not
+// heard of.
+func Given(what, variable string) bool {
+	if path := os.Getenv(variable); path != "" {
+		return true
+	}
+	fmt.Printf("\nengine %s: NOT RUN, %s names no file; scripts/bench fetches it\n", what, variable)
+	return false
 }
 
 func missing(tb testing.TB, what string) {

@@ -5,11 +5,11 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"slices"
 	"testing"
 
 	"studioworker/scripts/measure"
 	"studioworker/worker/engine"
+	"studioworker/worker/engine/enginetest"
 )
 
 // benchJobs is how many jobs one value is the median of.
@@ -18,6 +18,10 @@ const benchJobs = 20
 // BenchmarkWarmJob is what a job on a loaded model costs beside the bare request to
 // its server. It needs the real program and model.
 func BenchmarkWarmJob(b *testing.B) {
+	const what = "a warm job beside its request"
+	if !enginetest.Given(what, "STUDIO_WORKER_LLAMA_SERVER") || !enginetest.Given(what, "STUDIO_WORKER_TEST_LLM") {
+		b.SkipNow()
+	}
 	e, _ := newReal(b, nil)
 	question := func() engine.Request {
 		return engine.Request{
@@ -49,8 +53,7 @@ func BenchmarkWarmJob(b *testing.B) {
 		for range benchJobs {
 			all = append(all, measure.Time(b, f))
 		}
-		slices.Sort(all)
-		return all[len(all)/2]
+		return measure.Quantile(all, 0.5)
 	}
 	bare := func() error {
 		r, err := http.NewRequestWithContext(b.Context(), http.MethodPost, s.base+"/v1/chat/completions", bytes.NewReader(body))
@@ -71,6 +74,6 @@ func BenchmarkWarmJob(b *testing.B) {
 		return []float64{max(0, with-without), with}
 	}, func() []float64 {
 		return []float64{0, median(bare)}
-	}, measure.Line{What: "a warm job beside its request", Unit: measure.Seconds, Most: 0.005},
-		measure.Line{What: "a warm job of one token", Bare: "the bare request", Unit: measure.Seconds})
+	}, measure.Line{Of: "engine", What: what, Unit: measure.Seconds, Most: 0.005},
+		measure.Line{Of: "engine", What: "a warm job of one token", Bare: "the bare request", Unit: measure.Seconds})
 }

@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
+	"time"
 )
 
 // header is what the head of a GGUF file says of a model.
@@ -31,6 +33,46 @@ const (
 
 // errNotGGUF says that a file is no model that the program could load.
 var errNotGGUF = errors.New("it is no GGUF file")
+
+// heads remembers the heads of model files, since reading one passes over the whole
+// vocabulary, and each job asks for it. Its zero value is ready, and safe for
+// concurrent use.
+type heads struct {
+	mu    sync.Mutex
+	known map[string]headOf // by path
+}
+
+// headOf is the head of a file as it was.
+type headOf struct {
+	head     header
+	size     int64 // bytes
+	modified time.Time
+}
+
+// maxHeads bounds how many heads are remembered.
+const maxHeads = 256
+
+// of returns the head of a file, which it reads again when the file has changed.
+func (k *heads) of(path string) (header, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return header{}, fmt.Errorf("look at the model: %w", err)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if old, ok := k.known[path]; ok && old.size == info.Size() && old.modified.Equal(info.ModTime()) {
+		return old.head, nil
+	}
+	head, err := readHeader(path)
+	if err != nil {
+		return head, err
+	}
+	if k.known == nil || len(k.known) >= maxHeads {
+		k.known = map[string]headOf{}
+	}
+	k.known[path] = headOf{head: head, size: info.Size(), modified: info.ModTime()}
+	return head, nil
+}
 
 // readHeader reads the head of a GGUF file. Files of versions 2 and 3 are known.
 func readHeader(path string) (header, error) {
@@ -67,7 +109,7 @@ func decodeHeader(in io.Reader) (header, error) {
 		case key == "tokenizer.chat_template" && kind == typeString:
 			h.Template = r.skipText() > 0
 		case strings.HasSuffix(key, ".context_length") && (kind == typeU32 || kind == typeU64):
-			contexts[strings.TrimSuffix(key, ".context_length")] = r.number(kind)
+			contexts[strings.TrimSuffix(key, ".context_length")] = r.unsigned(kind)
 		default:
 			r.skip(kind, 0)
 		}
@@ -92,8 +134,9 @@ var widths = map[uint32]int{0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 
 
 // ggufReader reads values until the first error, which it keeps.
 type ggufReader struct {
-	in  *bufio.Reader
-	err error
+	in     *bufio.Reader
+	err    error
+	number [8]byte // the one that is read: a vocabulary has a hundred thousand of them
 }
 
 func (r *ggufReader) bytes(n int) []byte {
@@ -104,10 +147,24 @@ func (r *ggufReader) bytes(n int) []byte {
 	return data
 }
 
-func (r *ggufReader) u32() uint32 { return binary.LittleEndian.Uint32(r.bytes(4)) }
-func (r *ggufReader) u64() uint64 { return binary.LittleEndian.Uint64(r.bytes(8)) }
+func (r *ggufReader) u32() uint32 { return binary.LittleEndian.Uint32(r.digits(4)) }
+func (r *ggufReader) u64() uint64 { return binary.LittleEndian.Uint64(r.digits(8)) }
 
-func (r *ggufReader) number(kind uint32) uint64 {
+// digits reads the n bytes of a number; they are zero after an error, and good until
+// the next number.
+func (r *ggufReader) digits(n int) []byte {
+	data := r.number[:n]
+	clear(data)
+	if r.err == nil {
+		if _, r.err = io.ReadFull(r.in, data); r.err != nil {
+			clear(data)
+		}
+	}
+	return data
+}
+
+// unsigned reads a number of either width.
+func (r *ggufReader) unsigned(kind uint32) uint64 {
 	if kind == typeU32 {
 		return uint64(r.u32())
 	}

@@ -79,6 +79,7 @@ type Engine struct {
 	end    context.CancelCauseFunc
 	turn   chan struct{} // holds one: whoever took it out works, loads or unloads
 	minds  sync.WaitGroup
+	heads  heads
 
 	mu     sync.Mutex
 	loaded map[string]*resident

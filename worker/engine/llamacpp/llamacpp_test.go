@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -722,6 +723,42 @@ func TestHeaders(t *testing.T) {
 		if h, err := decodeHeader(bytes.NewReader(bad)); !errors.Is(err, errNotGGUF) {
 			t.Errorf("%s: %+v, %v", name, h, err)
 		}
+	}
+}
+
+// The head of a file is read once, and again when the file is another.
+func TestHeadsAreRemembered(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.gguf")
+	write := func(data []byte, age time.Duration) {
+		t.Helper()
+		when := time.Now().Add(-age)
+		if err := errors.Join(os.WriteFile(path, data, 0o600), os.Chtimes(path, when, when)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var k heads
+	want := func(context uint64) {
+		t.Helper()
+		if h, err := k.of(path); err != nil || h.Context != context {
+			t.Errorf("%+v, %v; want context %d", h, err, context)
+		}
+	}
+	write(modelHead("llama", 1000, true), 2*time.Hour)
+	want(1000)
+	want(1000)
+	write(modelHead("llama", 2000, true), time.Hour) // as long as before, but younger
+	want(2000)
+	write([]byte("damaged"), time.Minute)
+	if _, err := k.of(path); !errors.Is(err, errNotGGUF) {
+		t.Errorf("err = %v", err)
+	}
+	write(modelHead("llama", 3000, true), 0)
+	want(3000)
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.of(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("err = %v", err)
 	}
 }
 

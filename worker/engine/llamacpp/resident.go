@@ -126,7 +126,7 @@ func (e *Engine) load(ctx context.Context, path string, p plan, held *supply.Hel
 	if file == "" {
 		return nil, engine.BadInput("the model has no .gguf file")
 	}
-	head, err := readHeader(file)
+	head, err := e.heads.of(file)
 	if errors.Is(err, errNotGGUF) {
 		return nil, fmt.Errorf("%w: %w", errCorrupt, err)
 	}

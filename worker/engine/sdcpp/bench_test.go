@@ -1,20 +1,22 @@
 package sdcpp
 
 import (
+	"fmt"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
-	"time"
 
+	"studioworker/scripts/measure"
 	"studioworker/worker/engine"
 	"studioworker/worker/engine/sdcpp/fakesd"
 	"studioworker/worker/engine/supply"
 )
 
+// benchJobs is how many jobs one value is the median of.
+const benchJobs = 20
+
 // BenchmarkJob measures what a picture job costs beside the command that it runs:
-// the same fake program with the same arguments, in turns. What counts is the
-// difference of the medians.
+// the same fake program with the same arguments, in turns.
 func BenchmarkJob(b *testing.B) {
 	w := newBench(b, fakesd.Paint)
 	req := job(b)
@@ -38,27 +40,31 @@ func BenchmarkJob(b *testing.B) {
 	}
 	args := p.arguments(paths{model: held, out: filepath.Join(b.TempDir(), "bare.png")}, help)
 	env := w.cfg.Tool.Places.Environment(self)
-	var jobs, bare []time.Duration
-	for b.Loop() {
-		start := time.Now()
+	median := func(f func() error) float64 {
+		var all []float64
+		for range benchJobs {
+			all = append(all, measure.Time(b, f))
+		}
+		return measure.Quantile(all, 0.5)
+	}
+	bare := func() error {
 		cmd := exec.CommandContext(b.Context(), self, args...)
 		cmd.Env = env
 		if out, err := cmd.CombinedOutput(); err != nil {
-			b.Fatalf("%v: %s", err, out)
+			return fmt.Errorf("%w: %s", err, out)
 		}
-		bare = append(bare, time.Since(start))
-
-		req.Dir = b.TempDir()
-		start = time.Now()
-		if _, err := w.Run(b.Context(), req, func(engine.Progress) {}); err != nil {
-			b.Fatal(err)
-		}
-		jobs = append(jobs, time.Since(start))
+		return nil
 	}
-	slices.Sort(jobs)
-	slices.Sort(bare)
-	ours, theirs := jobs[len(jobs)/2], bare[len(bare)/2]
-	b.ReportMetric(float64((ours-theirs).Microseconds())/1000, "ms-overhead/job")
-	b.ReportMetric(float64(theirs.Microseconds())/1000, "ms-command")
-	b.ReportMetric(0, "ns/op") // of both together: says nothing
+	picture := func() error {
+		_, err := w.Run(b.Context(), req, func(engine.Progress) {})
+		return err
+	}
+	measure.InTurns(b, func() []float64 {
+		req.Dir = b.TempDir()
+		with, without := median(picture), median(bare)
+		return []float64{max(0, with-without), with}
+	}, func() []float64 {
+		return []float64{0, median(bare)}
+	}, measure.Line{Of: "engine", What: "a picture job beside its command", Unit: measure.Seconds},
+		measure.Line{Of: "engine", What: "a picture job of the fake sd-cli", Bare: "its command", Unit: measure.Seconds})
 }
