@@ -13,8 +13,9 @@ import (
 )
 
 // Grace is how long a child may take to stop after it was asked to, before its
-// group is killed.
-const Grace = time.Second
+// group is killed: a second (engines spec §2), less what the kill itself takes, so
+// that all of a tree is gone within the second (reliability guide §7.3, row 17).
+const Grace = 900 * time.Millisecond
 
 // Config says what to run and within which limits.
 type Config struct {

@@ -85,11 +85,11 @@ func runChild(mode string, args []string) int {
 func hang() { time.Sleep(time.Hour) }
 
 // child is a configuration that runs the test binary as a child.
-func child(t *testing.T, mode string, args ...string) process.Config {
-	t.Helper()
+func child(tb testing.TB, mode string, args ...string) process.Config {
+	tb.Helper()
 	self, err := os.Executable()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return process.Config{
 		Path:      self,

@@ -37,6 +37,9 @@ func runUnixChild(mode string, args []string) int {
 	case "held":
 		signal.Ignore(syscall.SIGTERM)
 		return hold(args)
+	case "tree":
+		signal.Ignore(syscall.SIGTERM)
+		return grow(args)
 	case "leaver": // ends well while its child lives on and holds the output
 		middle := respawn("held", args)
 		middle.Stdout = nil
@@ -145,13 +148,14 @@ func TestRunKillsTheWholeGroup(t *testing.T) {
 	asked := time.Now()
 	cancel(cause)
 	err := <-ended
-	if took := time.Since(asked); took < process.Grace || took > 2*process.Grace {
-		t.Errorf("ended after %v, want between %v and %v", took, process.Grace, 2*process.Grace)
+	const limit = 2 * time.Second
+	if took := time.Since(asked); took < process.Grace || took > limit {
+		t.Errorf("ended after %v, want between %v and %v", took, process.Grace, limit)
 	}
 	if !errors.Is(err, cause) {
 		t.Errorf("err = %v, want the cause", err)
 	}
-	line.gone(2*process.Grace - time.Since(asked))
+	line.gone(limit - time.Since(asked))
 }
 
 func TestRunLeavesNothingOfAChildThatEndsWell(t *testing.T) {
