@@ -19,26 +19,25 @@ import (
 type aboutPage struct {
 	root fyne.CanvasObject
 
-	version, commit, config, studio *widget.Label
-	update, checked, notes          *widget.Label
+	version, commit, config, studio *label
+	update, checked, notes          *label
 	bar                             *meter
 	check, restart                  *widget.Button
-	restartPart                     fyne.CanvasObject // restart with what is around it
-	trouble                         *widget.Label
+	trouble                         *label
 	licences                        *widget.List
-	licence                         *widget.Label // text of the selected one
-	busy                            bool          // a look was asked for here and is not over
+	licence                         *label // text of the selected one
+	busy                            bool   // a look was asked for here and is not over
 }
 
-func newAboutPage(tr *words.Printer, th *Theme, a actions, c Controls, copyText func(string)) *aboutPage {
-	value := func() *widget.Label {
-		l := widget.NewLabel("")
+func newAboutPage(tr *words.Printer, a actions, c Controls, copyText func(string)) *aboutPage {
+	value := func() *label {
+		l := newLabel("")
 		l.Truncation = fyne.TextTruncateEllipsis
 		return l
 	}
 	p := &aboutPage{
 		version: value(), commit: value(), config: value(), studio: value(),
-		update: widget.NewLabel(""), checked: muted(widget.NewLabel("")), notes: widget.NewLabel(""),
+		update: newLabel(""), checked: muted(newLabel("")), notes: newLabel(""),
 		bar:     newMeter(),
 		check:   widget.NewButton(tr.T("Check now"), nil),
 		restart: widget.NewButton(tr.T("Restart now"), nil),
@@ -65,12 +64,11 @@ func newAboutPage(tr *words.Printer, th *Theme, a actions, c Controls, copyText 
 	p.restart.OnTapped = func() { ask(action{do: c.RestartForUpdate}) }
 	p.bar.Hide()
 
-	p.restartPart = normal(p.restart, th)
-	p.restartPart.Hide()
-	copyButton := func(l *widget.Label) fyne.CanvasObject {
+	p.restart.Hide()
+	copyButton := func(l *label) fyne.CanvasObject {
 		b := widget.NewButtonWithIcon(tr.T("Copy"), theme.ContentCopyIcon(), func() { copyText(l.Text) })
 		b.Importance = widget.LowImportance
-		return b
+		return compact(b)
 	}
 	program := card(AppName, stack(0,
 		fact(tr.T("Version"), tipped(p.version), nil),
@@ -78,25 +76,25 @@ func newAboutPage(tr *words.Printer, th *Theme, a actions, c Controls, copyText 
 		fact(tr.T("Config"), dropped(p.config), copyButton(p.config)),
 		fact(tr.T("Studio"), tipped(p.studio), nil)))
 	updates := card(tr.T("Updates"), stack(4, p.update, pad(0, 0, labelInset, labelInset, p.bar), p.notes, p.checked,
-		pad(4, 0, labelInset, 0, row(8, normal(p.check, th), p.restartPart)), p.trouble))
+		pad(4, 0, labelInset, 0, row(8, p.check, p.restart)), p.trouble))
 	page := stack(margin, container.New(shares{margin, []float32{1, 1}}, program, updates), card(tr.T("Licences of what is inside"), p.newLicences(tr)))
-	p.root = container.NewVScroll(container.NewThemeOverride(pad(margin, margin, margin, margin, page), dense{th}))
+	p.root = container.NewVScroll(pad(margin, margin, margin, margin, page))
 	return p
 }
 
 // newLicences is a list of what is inside beside the text of the selected one.
 func (p *aboutPage) newLicences(tr *words.Printer) fyne.CanvasObject {
 	parts := assets.Licences()
-	text := mono(widget.NewLabel(tr.T("What you select shows here.")))
+	text := mono(newLabel(tr.T("What you select shows here.")))
 	text.Wrapping = fyne.TextWrapWord
 	text.Selectable = true
 	body := container.NewVScroll(text)
 	list := widget.NewList(
 		func() int { return len(parts) },
 		func() fyne.CanvasObject {
-			name := widget.NewLabel("")
+			name := newLabel("")
 			name.Truncation = fyne.TextTruncateEllipsis
-			return container.NewBorder(nil, nil, nil, small(widget.NewLabel("")), name)
+			return container.NewBorder(nil, nil, nil, small(newLabel("")), name)
 		},
 		func(i widget.ListItemID, o fyne.CanvasObject) {
 			c, ok := o.(*fyne.Container)
@@ -104,7 +102,7 @@ func (p *aboutPage) newLicences(tr *words.Printer) fyne.CanvasObject {
 				return
 			}
 			for _, part := range c.Objects {
-				l, ok := part.(*widget.Label)
+				l, ok := part.(*label)
 				if !ok {
 					continue
 				}
@@ -142,5 +140,5 @@ func (p *aboutPage) show(m model.About) {
 	show(p.bar, m.Measured)
 	p.bar.set(m.Fraction)
 	enable(p.check, m.CanCheck && !p.busy)
-	show(p.restartPart, m.CanRestart)
+	show(p.restart, m.CanRestart)
 }

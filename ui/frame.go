@@ -15,7 +15,7 @@ import (
 type header struct {
 	mark   *widget.Icon
 	tr     *words.Printer
-	word   *widget.Label
+	word   *label
 	button *widget.Button
 	root   fyne.CanvasObject
 
@@ -24,18 +24,18 @@ type header struct {
 }
 
 // newHeader builds the header; act does what the button says.
-func newHeader(tr *words.Printer, v *values, th *Theme, act func(model.Action, *widget.Button)) *header {
+func newHeader(tr *words.Printer, v *values, act func(model.Action, *widget.Button)) *header {
 	h := &header{
 		tr:     tr,
 		mark:   widget.NewIcon(nil),
-		word:   widget.NewLabelWithData(v.word),
+		word:   newBoundLabel(v.word),
 		button: widget.NewButton("", nil),
 	}
 	h.word.TextStyle.Bold = true
 	h.button.OnTapped = func() { act(h.action, h.button) }
 	h.button.Hide()
 	mark := container.New(layout.NewGridWrapLayout(fyne.NewSquareSize(20)), h.mark)
-	words := container.NewThemeOverride(container.NewBorder(nil, nil, h.word, nil, tipped(text(v.sentence))), dense{th})
+	words := container.NewBorder(nil, nil, h.word, nil, tipped(text(v.sentence)))
 	line := container.NewBorder(nil, nil,
 		pad(0, 0, 0, 8, container.NewCenter(mark)),
 		pad(0, 0, 16, 0, centred(h.button)),
@@ -63,8 +63,8 @@ func (h *header) show(m model.Header) {
 }
 
 // newStatusBar is the line at the foot.
-func newStatusBar(v *values, th *Theme) fyne.CanvasObject {
-	line := container.NewBorder(nil, nil, nil, small(widget.NewLabelWithData(v.version)), tipped(small(text(v.bar))))
+func newStatusBar(v *values) fyne.CanvasObject {
+	line := container.NewBorder(nil, nil, nil, small(newBoundLabel(v.version)), tipped(small(text(v.bar))))
 	return container.New(sized{h: barHeight}, newPanel(colorSurface, 0, false),
-		pad(0, 0, margin-labelInset, margin-labelInset, centred(container.NewThemeOverride(line, dense{th}))))
+		pad(0, 0, margin-labelInset, margin-labelInset, centred(line)))
 }

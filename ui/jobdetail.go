@@ -24,22 +24,22 @@ type jobDetail struct {
 
 	hint       fyne.CanvasObject // stands there while no job is shown
 	body       *container.Scroll
-	title      *widget.Label
-	facts      *widget.Label
+	title      *label
+	facts      *label
 	picture    *pictureButton
 	frame      fyne.CanvasObject
 	pictureOf  string // job and place of what picture shows or will show
-	problem    *widget.Label
-	failure    *widget.Label
-	next       *widget.Label
-	prompt     *widget.Label
+	problem    *label
+	failure    *label
+	next       *label
+	prompt     *label
 	copyPrompt *widget.Button
-	path       *widget.Label
-	id         *widget.Label
+	path       *label
+	id         *label
 	open       *widget.Button
 	openRow    fyne.CanvasObject
-	openFails  *widget.Label
-	log        *widget.Label
+	openFails  *label
+	log        *label
 	copyLog    *widget.Button
 	loader     *loader
 	act        actions
@@ -54,9 +54,9 @@ type jobDetail struct {
 	logOf    string // key and outcome of the job whose log is shown or asked for
 }
 
-func newJobDetail(tr *words.Printer, th *Theme, l *loader, a actions, c Controls, win fyne.Window, copyText func(string)) *jobDetail {
-	wrap := func() *widget.Label {
-		l := widget.NewLabel("")
+func newJobDetail(tr *words.Printer, l *loader, a actions, c Controls, win fyne.Window, copyText func(string)) *jobDetail {
+	wrap := func() *label {
+		l := newLabel("")
 		l.Wrapping = fyne.TextWrapWord
 		return l
 	}
@@ -74,7 +74,7 @@ func newJobDetail(tr *words.Printer, th *Theme, l *loader, a actions, c Controls
 		next:      small(wrap()),
 		prompt:    wrap(),
 		path:      mono(wrap()),
-		id:        mono(widget.NewLabel("")),
+		id:        mono(newLabel("")),
 		open:      widget.NewButton("", nil),
 		openFails: wrap(),
 		log:       mono(wrap()),
@@ -103,10 +103,10 @@ func newJobDetail(tr *words.Printer, th *Theme, l *loader, a actions, c Controls
 	d.copyPrompt = button(func() { copyText(d.job.Whole) })
 	d.copyLog = button(func() { copyText(d.wholeLog) })
 	d.frame = container.New(sized{h: 220}, newPanel(colorRaised, 6, false), pad(4, 4, 4, 4, d.picture))
-	d.openRow = centred(normal(d.open, th)) // on top, where no picture can push it out of sight
+	d.openRow = centred(d.open) // on top, where no picture can push it out of sight
 	head := func(title string, b *widget.Button) fyne.CanvasObject {
-		l := muted(widget.NewLabelWithStyle(title, fyne.TextAlignLeading, fyne.TextStyle{Bold: true}))
-		return container.NewBorder(nil, nil, nil, b, l)
+		l := muted(newTitle(title))
+		return container.NewBorder(nil, nil, nil, compact(b), l)
 	}
 	content := stack(4,
 		container.NewBorder(nil, nil, nil, d.openRow, d.title), d.openFails, d.facts,
@@ -114,11 +114,11 @@ func newJobDetail(tr *words.Printer, th *Theme, l *loader, a actions, c Controls
 		d.failure, d.next,
 		head(tr.T("Prompt"), d.copyPrompt), d.prompt,
 		d.path,
-		fact(tr.T("Job"), pad(monoDrop, 0, 0, 0, d.id), copyID),
+		fact(tr.T("Job"), pad(monoDrop, 0, 0, 0, d.id), compact(copyID)),
 		head(tr.T("Log of this job"), d.copyLog), d.log)
 	d.body = container.NewVScroll(pad(8, 8, 10, 12, content))
 	d.body.Hide()
-	hint := muted(widget.NewLabel(tr.T("A job you select shows here.")))
+	hint := muted(newLabel(tr.T("A job you select shows here.")))
 	d.hint = container.NewCenter(hint)
 	d.root = container.NewStack(newPanel(colorSurface, 8, true), d.hint, d.body)
 	return d

@@ -25,12 +25,12 @@ type jobForm struct {
 	kind   *widget.Select
 	text   *entry
 	run    *widget.Button
-	note   *widget.Label
+	note   *label
 	serves []string // wire kinds, in the order of kind's options
 	busy   bool
 }
 
-func newJobForm(tr *words.Printer, th *Theme, a actions, c Controls) *jobForm {
+func newJobForm(tr *words.Printer, a actions, c Controls) *jobForm {
 	f := &jobForm{
 		tr:   tr,
 		kind: widget.NewSelect(nil, nil),
@@ -69,7 +69,7 @@ func newJobForm(tr *words.Printer, th *Theme, a actions, c Controls) *jobForm {
 	fields := line(pad(0, 0, 0, 8, container.New(sized{w: 150}, f.kind)), f.text, pad(0, 0, 8, 0, f.run))
 	f.note.SizeName = theme.SizeNameCaptionText
 	// The note stands in the gap above what follows, so that nothing moves for it.
-	f.root = stack(0, normal(fields, th), container.New(sized{h: noteHeight}, f.note))
+	f.root = stack(0, fields, container.New(sized{h: noteHeight}, f.note))
 	f.root.Hide()
 	return f
 }

@@ -32,7 +32,7 @@ type jobsPage struct {
 	veil    *widget.Check
 	onVeil  func() // someone must draw the running job anew
 	list    *historyList
-	empty   *widget.Label
+	empty   *label
 	detail  *jobDetail
 
 	jobs     []observe.RecentJob // as the ring gives them, oldest first
@@ -45,20 +45,20 @@ type jobsPage struct {
 	thumbs   *thumbnails
 }
 
-func newJobsPage(tr *words.Printer, v *values, th *Theme, l *loader, a actions, c Controls, win fyne.Window, copyText func(string)) *jobsPage {
+func newJobsPage(tr *words.Printer, v *values, l *loader, a actions, c Controls, win fyne.Window, copyText func(string)) *jobsPage {
 	ask := asker{win, tr}
 	p := &jobsPage{
 		tr:      tr,
-		form:    newJobForm(tr, th, a, c),
-		running: newRunningSlot(tr, v, th, c, ask),
-		kept:    newKeptList(tr, th, a, c, ask),
+		form:    newJobForm(tr, a, c),
+		running: newRunningSlot(tr, v, c, ask),
+		kept:    newKeptList(tr, a, c, ask),
 		search:  newEntry(tr.T("Search")),
 		onVeil:  func() {},
-		empty:   muted(widget.NewLabel("")),
-		detail:  newJobDetail(tr, th, l, a, c, win, copyText),
+		empty:   muted(newLabel("")),
+		detail:  newJobDetail(tr, l, a, c, win, copyText),
 		thumbs:  newThumbnails(l),
 	}
-	p.list = newHistoryList(p, th)
+	p.list = newHistoryList(p)
 	p.thumbs.arrived = p.list.Refresh
 	p.wireFilter()
 	p.empty.Alignment = fyne.TextAlignCenter
@@ -68,8 +68,8 @@ func newJobsPage(tr *words.Printer, v *values, th *Theme, l *loader, a actions, 
 	split.SetOffset(0.5)
 	filter := line(row(8, container.New(sized{w: 130}, p.kind), container.New(sized{w: 140}, p.outcome)),
 		pad(0, 0, 8, 8, p.search), row(8, p.kept.button, p.veil))
-	page := container.NewBorder(stack(0, p.form.root, pad(0, 8, 0, 0, normal(filter, th))), nil, nil, nil, split)
-	p.root = container.NewThemeOverride(pad(margin-6, margin, margin, margin, page), dense{th})
+	page := container.NewBorder(stack(0, p.form.root, pad(0, 8, 0, 0, filter)), nil, nil, nil, split)
+	p.root = pad(margin-6, margin, margin, margin, page)
 	return p
 }
 
@@ -204,18 +204,13 @@ type historyList struct {
 	focus int // where the list's own mark stands
 }
 
-func newHistoryList(p *jobsPage, th *Theme) *historyList {
+func newHistoryList(p *jobsPage) *historyList {
 	l := &historyList{page: p}
 	l.Length = func() int { return len(p.items) }
-	// A list of a type of our own does not hand its theme down to its rows.
-	l.CreateItem = func() fyne.CanvasObject { return container.NewThemeOverride(newJobRow(), dense{th}) }
+	l.CreateItem = func() fyne.CanvasObject { return newJobRow() }
 	l.UpdateItem = func(i widget.ListItemID, o fyne.CanvasObject) {
-		over, ok := o.(*container.ThemeOverride)
+		r, ok := o.(*jobRow)
 		if !ok || i >= len(p.items) {
-			return
-		}
-		r, ok := over.Content.(*jobRow)
-		if !ok {
 			return
 		}
 		if item := p.items[i]; item.Day != "" {
@@ -341,9 +336,9 @@ type jobRow struct {
 	picture               *canvas.Image
 	glyph                 *widget.Icon
 	kind                  string
-	title, facts, outcome *widget.Label
+	title, facts, outcome *label
 	job                   fyne.CanvasObject
-	day                   *widget.Label
+	day                   *label
 }
 
 const (
@@ -356,10 +351,10 @@ func newJobRow() *jobRow {
 		ground:  newPanel(theme.ColorNameSelection, 6, false),
 		picture: &canvas.Image{FillMode: canvas.ImageFillContain},
 		glyph:   widget.NewIcon(nil),
-		title:   widget.NewLabel(""),
-		facts:   small(widget.NewLabel("")),
-		outcome: widget.NewLabel(""),
-		day:     small(widget.NewLabel("")),
+		title:   newLabel(""),
+		facts:   small(newLabel("")),
+		outcome: newLabel(""),
+		day:     small(newLabel("")),
 	}
 	r.day.TextStyle.Bold = true
 	r.ground.Hide()
@@ -412,14 +407,14 @@ type runningSlot struct {
 	glyph  *widget.Icon
 	bar    *meter
 	gauge  fyne.CanvasObject // the bar with what is around it
-	title  *widget.Label
-	step   *widget.Label
+	title  *label
+	step   *label
 	cancel *widget.Button
 	kind   string
 	id     string
 }
 
-func newRunningSlot(tr *words.Printer, v *values, th *Theme, c Controls, ask asker) *runningSlot {
+func newRunningSlot(tr *words.Printer, v *values, c Controls, ask asker) *runningSlot {
 	s := &runningSlot{
 		glyph: widget.NewIcon(nil), bar: newMeter(), title: text(v.jobTitle), step: small(text(v.jobProgress)),
 		cancel: widget.NewButton(tr.T("Cancel"), nil),
@@ -437,12 +432,12 @@ func newRunningSlot(tr *words.Printer, v *values, th *Theme, c Controls, ask ask
 	}
 	face := container.New(sized{w: 24, h: 24}, s.glyph)
 	lines := stack(-2,
-		container.NewBorder(nil, nil, nil, dropped(widget.NewLabelWithData(v.jobElapsed)), s.title),
+		container.NewBorder(nil, nil, nil, dropped(newBoundLabel(v.jobElapsed)), s.title),
 		small(text(v.jobFacts)),
 		s.step,
 		s.gauge)
 	s.root = container.NewStack(newPanel(colorSurface, 8, true), container.New(sized{w: 160, h: 92},
-		pad(6, 6, 12, 8, container.NewBorder(nil, nil, pad(0, 0, 0, 6, container.NewCenter(face)), pad(0, 0, 6, 0, centred(normal(s.cancel, th))), centred(lines)))))
+		pad(6, 6, 12, 8, container.NewBorder(nil, nil, pad(0, 0, 0, 6, container.NewCenter(face)), pad(0, 0, 6, 0, centred(s.cancel)), centred(lines)))))
 	return s
 }
 

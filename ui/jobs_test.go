@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"fyne.io/fyne/v2"
-	"fyne.io/fyne/v2/container"
 	"fyne.io/fyne/v2/test"
 	"fyne.io/fyne/v2/widget"
 
@@ -26,7 +25,7 @@ func shownRow(t *testing.T, w *Window, i int) *jobRow {
 	t.Helper()
 	o := w.jobs.list.CreateItem()
 	w.jobs.list.UpdateItem(i, o)
-	return o.(*container.ThemeOverride).Content.(*jobRow)
+	return o.(*jobRow)
 }
 
 // finish adds finished jobs to the history, the first is the oldest.
@@ -437,7 +436,7 @@ func TestJobsPageFitsTheSmallestWindow(t *testing.T) {
 	w, _ := newTestWindow(t, joined)
 	w.obs.Outbox.Set(observe.Outbox{Kept: []observe.KeptResult{{Key: "k", Kind: "image"}}})
 	w.refresh(partValues)
-	room := w.tabs.Items[pageJobs].Content.(*container.ThemeOverride).MinSize()
+	room := w.tabs.Items[pageJobs].Content.MinSize()
 	if room.Width > minWidth || room.Height > minHeight-headerHeight-barHeight-menuHeight-2*borderGap-40 {
 		t.Errorf("the page needs %v", room)
 	}

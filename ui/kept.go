@@ -26,7 +26,7 @@ type keptList struct {
 	ask    asker
 
 	list  fyne.CanvasObject
-	note  *widget.Label
+	note  *label
 	box   *fyne.Container
 	lines []*keptLine
 	rows  []model.Kept
@@ -36,15 +36,15 @@ type keptList struct {
 // keptLine is one of them.
 type keptLine struct {
 	root         fyne.CanvasObject
-	title, facts *widget.Label
+	title, facts *label
 }
 
-func newKeptList(tr *words.Printer, th *Theme, a actions, c Controls, ask asker) *keptList {
+func newKeptList(tr *words.Printer, a actions, c Controls, ask asker) *keptList {
 	k := &keptList{tr: tr, ctl: c, act: a, ask: ask, note: newErrorLabel(), box: stack(4)}
-	intro := muted(widget.NewLabel(tr.T("The studio has no use for these any more. If it offers the job again, the result is sent without work.")))
+	intro := muted(newLabel(tr.T("The studio has no use for these any more. If it offers the job again, the result is sent without work.")))
 	intro.Wrapping = fyne.TextWrapWord
 	k.list = container.New(sized{w: 480, h: 260}, container.NewBorder(intro, k.note, nil, nil,
-		container.NewVScroll(container.NewThemeOverride(pad(0, 0, 0, 12, k.box), dense{th}))))
+		container.NewVScroll(pad(0, 0, 0, 12, k.box))))
 	k.button = widget.NewButton("", k.open)
 	k.button.Importance = widget.WarningImportance
 	k.button.Hide()
@@ -85,11 +85,11 @@ func (k *keptList) show(kept []observe.KeptResult, now time.Time) {
 }
 
 func (k *keptList) newLine(i int) *keptLine {
-	l := &keptLine{title: widget.NewLabel(""), facts: small(widget.NewLabel(""))}
+	l := &keptLine{title: newLabel(""), facts: small(newLabel(""))}
 	l.title.Truncation, l.facts.Truncation = fyne.TextTruncateEllipsis, fyne.TextTruncateEllipsis
 	saveIt := widget.NewButton(k.tr.T("Save…"), func() { k.save(k.rows[i]) })
 	discard := widget.NewButton(k.tr.T("Discard"), func() { k.discard(k.rows[i]) })
-	l.root = container.NewBorder(nil, nil, nil, centred(row(4, saveIt, discard)), stack(-2, l.title, l.facts))
+	l.root = container.NewBorder(nil, nil, nil, centred(row(4, compact(saveIt), compact(discard))), stack(-2, l.title, l.facts))
 	return l
 }
 

@@ -37,10 +37,10 @@ type logsPage struct {
 	copyIt  *widget.Button
 	saveIt  *widget.Button
 	list    *logList
-	empty   *widget.Label
-	line    *widget.Label // the selected line in full, or what is selected
+	empty   *label
+	line    *label // the selected line in full, or what is selected
 	onlyJob *widget.Button
-	note    *widget.Label // at the top of the list: what the files say
+	note    *label // at the top of the list: what the files say
 
 	ring   *observe.Ring[observe.LogEntry]
 	min    slog.Level
@@ -55,15 +55,15 @@ type logsPage struct {
 	bottom float32 // where the list stood after it was last moved to its end
 }
 
-func newLogsPage(tr *words.Printer, th *Theme, o *observe.WorkerObservers, a actions, c Controls, win fyne.Window, copyText func(string)) *logsPage {
+func newLogsPage(tr *words.Printer, o *observe.WorkerObservers, a actions, c Controls, win fyne.Window, copyText func(string)) *logsPage {
 	p := &logsPage{
 		tr: tr, act: a, ctl: c, ring: o.Logs, min: slog.LevelInfo,
 		search:  newEntry(tr.T("Search")),
 		news:    widget.NewButton("", nil),
-		empty:   muted(widget.NewLabel("")),
-		line:    mono(widget.NewLabel("")),
+		empty:   muted(newLabel("")),
+		line:    mono(newLabel("")),
 		onlyJob: widget.NewButton(tr.T("Only this job"), nil),
-		note:    small(widget.NewLabel("")),
+		note:    small(newLabel("")),
 	}
 	p.lines.Filter(p.min, "")
 	p.list = newLogList(p)
@@ -89,10 +89,10 @@ func newLogsPage(tr *words.Printer, th *Theme, o *observe.WorkerObservers, a act
 	p.line.Wrapping = fyne.TextWrapBreak
 	p.line.Selectable = true
 	selected := container.New(sized{h: 88}, newPanel(colorSurface, 8, true), pad(4, 4, 8, 8,
-		container.NewBorder(nil, nil, nil, centred(stack(4, p.copyIt, p.onlyJob)), container.NewVScroll(p.line))))
+		container.NewBorder(nil, nil, nil, centred(stack(4, compact(p.copyIt), compact(p.onlyJob))), container.NewVScroll(p.line))))
 	lines := container.NewStack(newPanel(colorSurface, 8, true), pad(6, 6, 6, 6, container.NewBorder(p.note, nil, nil, nil, p.list)), container.NewCenter(p.empty))
-	page := container.NewBorder(pad(0, 8, 0, 0, normal(bar, th)), pad(8, 0, 0, 0, selected), nil, nil, lines)
-	p.root = container.NewThemeOverride(pad(margin, margin, margin, margin, page), dense{th})
+	page := container.NewBorder(pad(0, 8, 0, 0, bar), pad(8, 0, 0, 0, selected), nil, nil, lines)
+	p.root = pad(margin, margin, margin, margin, page)
 	return p
 }
 

@@ -533,8 +533,6 @@ func buttons(o fyne.CanvasObject) []*widget.Button {
 		}
 	case *container.Scroll:
 		return buttons(v.Content)
-	case *container.ThemeOverride:
-		return buttons(v.Content)
 	}
 	return found
 }

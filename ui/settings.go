@@ -25,13 +25,11 @@ type settingsPage struct {
 	root   fyne.CanvasObject
 	scroll *container.Scroll
 	cards  *fyne.Container
-	dense  *container.ThemeOverride
 	save   *widget.Button
 	undo   *widget.Button
-	foot   *widget.Label
+	foot   *label
 
 	tr       *words.Printer
-	theme    *Theme
 	do       settingsActions
 	form     *model.Form
 	sections []model.Section
@@ -60,27 +58,26 @@ type settingsActions struct {
 type settingRow struct {
 	setting model.Setting
 	root    fyne.CanvasObject
-	note    *widget.Label // help, or what is wrong
+	note    *label // help, or what is wrong
 	fill    func(value string)
 	enable  func(on bool)
 	limit   func(most float64) // of a slider; nil for others
 	focus   fyne.Focusable
 }
 
-func newSettingsPage(tr *words.Printer, th *Theme, form *model.Form, do settingsActions) *settingsPage {
+func newSettingsPage(tr *words.Printer, form *model.Form, do settingsActions) *settingsPage {
 	p := &settingsPage{
 		cards: stack(margin),
 		save:  widget.NewButton(tr.T("Save"), nil),
 		undo:  widget.NewButton(tr.T("Undo"), nil),
-		foot:  widget.NewLabel(""),
-		tr:    tr, theme: th, do: do, form: form, rows: map[string]*settingRow{},
+		foot:  newLabel(""),
+		tr:    tr, do: do, form: form, rows: map[string]*settingRow{},
 	}
 	p.foot.Truncation = fyne.TextTruncateEllipsis
 	p.save.Importance = widget.HighImportance
 	p.save.OnTapped = p.saveDraft
 	p.undo.OnTapped = p.takeBack
-	p.dense = container.NewThemeOverride(pad(margin, margin, margin, margin, p.cards), dense{th})
-	p.scroll = container.NewVScroll(p.dense)
+	p.scroll = container.NewVScroll(pad(margin, margin, margin, margin, p.cards))
 	footer := container.NewStack(newPanel(colorSurface, 0, false),
 		pad(4, 4, margin, margin, container.NewBorder(nil, nil, nil, row(8, p.undo, p.save), centred(tipped(p.foot)))))
 	p.root = container.NewBorder(nil, footer, nil, nil, p.scroll)
@@ -149,7 +146,6 @@ func (p *settingsPage) layOut() {
 		}
 		p.cards.Add(card(s.Title, pad(4, 0, 0, 0, lines)))
 	}
-	p.dense.Refresh() // what is new must learn of it
 }
 
 // registration is where the person can begin anew with the studio.
@@ -176,11 +172,11 @@ func (p *settingsPage) registration() fyne.CanvasObject {
 			}
 		})
 	}
-	return pad(0, 0, labelInset, 0, container.NewBorder(nil, nil, row(8, normal(again, p.theme), normal(here, p.theme)), nil, centred(note)))
+	return pad(0, 0, labelInset, 0, container.NewBorder(nil, nil, row(8, again, here), nil, centred(note)))
 }
 
 func (p *settingsPage) newRow(s model.Setting) *settingRow {
-	r := &settingRow{setting: s, note: small(widget.NewLabel(s.Help))}
+	r := &settingRow{setting: s, note: small(newLabel(s.Help))}
 	r.note.Wrapping = fyne.TextWrapWord
 	changed := func(text string) {
 		if p.filling {
@@ -206,9 +202,9 @@ func (p *settingsPage) newRow(s model.Setting) *settingRow {
 	case model.ControlText:
 		control = r.newText(p, changed)
 	}
-	name := widget.NewLabel(s.Label)
+	name := newLabel(s.Label)
 	name.Truncation = fyne.TextTruncateEllipsis
-	r.root = stack(0, container.New(shares{16, []float32{2, 3}}, centred(tipped(name)), normal(control, p.theme)), r.note)
+	r.root = stack(0, container.New(shares{16, []float32{2, 3}}, centred(tipped(name)), control), r.note)
 	return r
 }
 
@@ -264,7 +260,7 @@ func withUnit(field fyne.CanvasObject, unit string) fyne.CanvasObject {
 	if unit == "" {
 		return field
 	}
-	return row(6, container.New(sized{w: 110}, field), centred(widget.NewLabel(unit)))
+	return row(6, container.New(sized{w: 110}, field), centred(newLabel(unit)))
 }
 
 // newSlider is a slider with the same number in a field: one for the hand, one
@@ -325,7 +321,7 @@ func (r *settingRow) newFolder(p *settingsPage, changed func(string)) fyne.Canva
 
 // newHours is the painted week, with what it says below.
 func (r *settingRow) newHours(p *settingsPage, changed func(string)) fyne.CanvasObject {
-	says := widget.NewLabel("")
+	says := newLabel("")
 	says.Wrapping = fyne.TextWrapWord
 	grid := newHoursGrid(p.tr, func(g model.Grid) {
 		write(says, g.Sentence(p.tr))
@@ -347,9 +343,9 @@ func (r *settingRow) newHours(p *settingsPage, changed func(string)) fyne.Canvas
 	}
 	r.enable = func(on bool) { enabler(always)(on); enabler(never)(on); grid.locked = !on }
 	r.focus = grid
-	name := widget.NewLabel(r.setting.Label)
+	name := newLabel(r.setting.Label)
 	return stack(4, name, r.note, pad(0, 0, labelInset, labelInset, grid),
-		container.NewBorder(nil, nil, nil, row(8, normal(always, p.theme), normal(never, p.theme)), centred(says)))
+		container.NewBorder(nil, nil, nil, row(8, always, never), centred(says)))
 }
 
 // askRoom shows how much fits on the disk of the folder that is written there.

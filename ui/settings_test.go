@@ -349,7 +349,7 @@ func TestAboutPage(t *testing.T) {
 	w, c := newTestWindow(t, configured)
 	w.tabs.SelectIndex(pageAbout)
 	p := w.about
-	if p.version.Text != "0.1.0" || p.studio.Text != "studio.example.org" || p.restartPart.Visible() || p.licences.Length() < 20 {
+	if p.version.Text != "0.1.0" || p.studio.Text != "studio.example.org" || p.restart.Visible() || p.licences.Length() < 20 {
 		t.Errorf("version %q, studio %q", p.version.Text, p.studio.Text)
 	}
 	test.Tap(p.check)
@@ -404,7 +404,7 @@ func TestFirstStart(t *testing.T) {
 	configured(w.obs)
 	w.obs.Registration.Set(observe.Registration{State: observe.RegistrationPending, RequestID: "rr-1"})
 	w.refresh(partValues)
-	if !p.joining.Visible() || p.choose.Visible() || w.tabs.Visible() || p.request.Text != "rr-1" || p.againPart.Visible() {
+	if !p.joining.Visible() || p.choose.Visible() || w.tabs.Visible() || p.request.Text != "rr-1" || p.again.Visible() {
 		t.Errorf("waiting: %q, request %q", p.title.Text, p.request.Text)
 	}
 	tapNamed(t, p.requestRow, "Copy")
@@ -418,7 +418,7 @@ func TestFirstStart(t *testing.T) {
 	test.Tap(p.back)
 	w.obs.Registration.Set(observe.Registration{State: observe.RegistrationRejected, Reason: "unknown computer"})
 	w.refresh(partValues)
-	if !p.againPart.Visible() || !strings.Contains(p.text.Text, "unknown computer") {
+	if !p.again.Visible() || !strings.Contains(p.text.Text, "unknown computer") {
 		t.Errorf("declined: %q", p.text.Text)
 	}
 	drainActions(t, w)
@@ -452,7 +452,7 @@ func TestFirstStart(t *testing.T) {
 // tip.
 func TestTips(t *testing.T) {
 	newTestWindow(t, joined)
-	l := widget.NewLabel("a text that is longer than its room")
+	l := newLabel("a text that is longer than its room")
 	tipOf := func() string {
 		over := &tip{label: l}
 		over.ExtendBaseWidget(over)

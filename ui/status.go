@@ -20,27 +20,27 @@ type statusPage struct {
 	tr   *words.Printer
 
 	mark         *widget.Icon
-	word         *widget.Label
+	word         *label
 	pause        *widget.Button
-	registration *widget.Label
-	heartbeat    *widget.Label
+	registration *label
+	heartbeat    *label
 	request      fyne.CanvasObject
 	worker       fyne.CanvasObject
 	askAgain     *widget.Button
-	askError     *widget.Label
+	askError     *label
 	gpus         *fyne.Container
-	gpuNote      *widget.Label
+	gpuNote      *label
 	rows         []*gpuRow
 	threshold    *entry
 	save         *widget.Button
-	saved        *widget.Label
-	waiting      *widget.Label
-	waitingNote  *widget.Label
+	saved        *label
+	waiting      *label
+	waitingNote  *label
 	finish       *widget.Button
 	chart        *chart
-	chartNote    *widget.Label
+	chartNote    *label
 	downloads    *fyne.Container
-	downloadNote *widget.Label
+	downloadNote *label
 	files        []*downloadRow
 
 	stored string // the threshold in force, as the field shows it
@@ -51,14 +51,14 @@ type statusPage struct {
 // downloadRow shows one model file on its way.
 type downloadRow struct {
 	root        *fyne.Container
-	name, facts *widget.Label
+	name, facts *label
 	bar         *meter
 }
 
 // gpuRow shows one graphics card.
 type gpuRow struct {
 	root         *fyne.Container
-	name, memory *widget.Label
+	name, memory *label
 	used         *meter
 }
 
@@ -71,11 +71,11 @@ type statusActions struct {
 	finish       func() // this job, then quit
 }
 
-func newStatusPage(tr *words.Printer, v *values, th *Theme, do statusActions) *statusPage {
+func newStatusPage(tr *words.Printer, v *values, do statusActions) *statusPage {
 	p := &statusPage{
 		tr:           tr,
 		mark:         widget.NewIcon(nil),
-		word:         widget.NewLabelWithData(v.word),
+		word:         newBoundLabel(v.word),
 		pause:        widget.NewButton("", nil),
 		registration: prose(v.registration),
 		heartbeat:    prose(v.heartbeat),
@@ -85,14 +85,14 @@ func newStatusPage(tr *words.Printer, v *values, th *Theme, do statusActions) *s
 		gpuNote:      prose(v.gpuNote),
 		threshold:    newEntry("GB"),
 		save:         widget.NewButton(tr.T("Save"), nil),
-		saved:        widget.NewLabel(""),
+		saved:        newLabel(""),
 		waiting:      text(v.waiting),
 		waitingNote:  prose(v.waitingNote),
 		finish:       widget.NewButton(tr.T("Finish, then quit"), do.finish),
 		chart:        newChart(),
-		chartNote:    muted(widget.NewLabel("")),
+		chartNote:    muted(newLabel("")),
 		downloads:    stack(8),
-		downloadNote: muted(widget.NewLabel(tr.T("No model is on its way."))),
+		downloadNote: muted(newLabel(tr.T("No model is on its way."))),
 	}
 	p.chartNote.Wrapping, p.downloadNote.Wrapping = fyne.TextWrapWord, fyne.TextWrapWord
 	p.word.SizeName = theme.SizeNameHeadingText
@@ -114,7 +114,7 @@ func newStatusPage(tr *words.Printer, v *values, th *Theme, do statusActions) *s
 
 	mark := container.New(sized{w: 20, h: 20}, p.mark)
 	computer := card(tr.T("This computer"), container.NewBorder(nil,
-		pad(8, 0, labelInset, 0, row(8, normal(p.pause, th), normal(p.finish, th))), nil, nil,
+		pad(8, 0, labelInset, 0, row(8, p.pause, p.finish)), nil, nil,
 		stack(0,
 			container.NewBorder(nil, nil, pad(0, 0, labelInset, 4, container.NewCenter(mark)), nil, p.word),
 			prose(v.sentence),
@@ -125,22 +125,22 @@ func newStatusPage(tr *words.Printer, v *values, th *Theme, do statusActions) *s
 		p.request, p.worker,
 		fact(tr.T("Connection"), prose(v.connection), nil),
 		fact(tr.T("Heartbeat"), p.heartbeat, nil),
-		pad(4, 0, labelInset, 0, container.NewBorder(nil, nil, normal(p.askAgain, th), nil, centred(p.askError)))))
+		pad(4, 0, labelInset, 0, container.NewBorder(nil, nil, p.askAgain, nil, centred(p.askError)))))
 	limit := container.NewBorder(nil, nil, row(6,
-		centred(muted(widget.NewLabel(tr.T("Largest job")))),
-		container.New(sized{w: 84}, normal(p.threshold, th)),
-		centred(widget.NewLabel("GB")),
-		normal(p.save, th)), nil, centred(p.saved))
+		centred(muted(newLabel(tr.T("Largest job")))),
+		container.New(sized{w: 84}, p.threshold),
+		centred(newLabel("GB")),
+		p.save), nil, centred(p.saved))
 	graphics := card(tr.T("Graphics card"), stack(8, p.gpus, p.gpuNote, limit))
 	outbox := card(tr.T("Waiting to be delivered"), stack(0, p.waiting, p.waitingNote))
-	ends := container.NewBorder(nil, nil, small(widget.NewLabel(tr.T("24 h ago"))), small(widget.NewLabel(tr.T("now"))))
+	ends := container.NewBorder(nil, nil, small(newLabel(tr.T("24 h ago"))), small(newLabel(tr.T("now"))))
 	day := card(tr.T("Last 24 hours"), stack(2, pad(0, 0, labelInset, labelInset, p.chart), ends, p.chartNote))
 	models := card(tr.T("Model downloads"), stack(4, p.downloadNote, p.downloads))
 	page := stack(margin,
 		container.New(shares{margin, []float32{1, 1}}, computer, studio),
 		container.New(shares{margin, []float32{3, 2}}, graphics, outbox),
 		container.New(shares{margin, []float32{3, 2}}, day, models))
-	p.root = container.NewVScroll(container.NewThemeOverride(pad(margin, margin, margin, margin, page), dense{th}))
+	p.root = container.NewVScroll(pad(margin, margin, margin, margin, page))
 	return p
 }
 
@@ -152,18 +152,13 @@ func (p *statusPage) id(data binding.String, copyText func(string)) fyne.CanvasO
 		}
 	})
 	b.Importance = widget.LowImportance
-	return container.NewBorder(nil, nil, nil, b, dropped(text(data)))
-}
-
-// normal gives a control its usual size inside a dense page.
-func normal(o fyne.CanvasObject, th *Theme) fyne.CanvasObject {
-	return container.NewThemeOverride(o, th)
+	return container.NewBorder(nil, nil, nil, compact(b), dropped(text(data)))
 }
 
 // newErrorLabel is where a form says what went wrong; empty, it takes a line all
 // the same, so that nothing moves.
-func newErrorLabel() *widget.Label {
-	l := widget.NewLabel("")
+func newErrorLabel() *label {
+	l := newLabel("")
 	l.Importance = widget.DangerImportance
 	l.Truncation = fyne.TextTruncateEllipsis
 	return l
@@ -267,7 +262,7 @@ func (p *statusPage) showDay(c model.Chart) {
 func (p *statusPage) showDownloads(all []model.Download) {
 	show(p.downloadNote, len(all) == 0)
 	for len(p.files) < len(all) {
-		r := &downloadRow{name: widget.NewLabel(""), facts: small(widget.NewLabel("")), bar: newMeter()}
+		r := &downloadRow{name: newLabel(""), facts: small(newLabel("")), bar: newMeter()}
 		r.name.Truncation, r.facts.Truncation = fyne.TextTruncateEllipsis, fyne.TextTruncateEllipsis
 		r.root = stack(0, r.name, pad(2, 2, labelInset, labelInset, container.New(sized{h: meterHeight}, r.bar)), r.facts)
 		p.files = append(p.files, r)
@@ -298,7 +293,7 @@ func (p *statusPage) showGPUs(gpus []model.GPU) {
 }
 
 func newGPURow() *gpuRow {
-	r := &gpuRow{name: widget.NewLabel(""), memory: widget.NewLabel(""), used: newMeter()}
+	r := &gpuRow{name: newLabel(""), memory: newLabel(""), used: newMeter()}
 	r.name.Truncation = fyne.TextTruncateEllipsis
 	r.root = stack(4,
 		container.NewBorder(nil, nil, nil, muted(r.memory), r.name),

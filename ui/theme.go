@@ -150,16 +150,6 @@ func (t *Theme) Font(s fyne.TextStyle) fyne.Resource { return t.base.Font(s) }
 // Icon implements fyne.Theme with Fyne's icons.
 func (t *Theme) Icon(n fyne.ThemeIconName) fyne.Resource { return t.base.Icon(n) }
 
-// dense is the theme for lines of facts: the same, closer together.
-type dense struct{ *Theme }
-
-func (d dense) Size(name fyne.ThemeSizeName) float32 {
-	if name == theme.SizeNameInnerPadding {
-		return 3
-	}
-	return d.Theme.Size(name)
-}
-
 // toneColor names the colour of a tone, for marks and canvas texts.
 func toneColor(t model.Tone) fyne.ThemeColorName {
 	switch t {

@@ -3,6 +3,7 @@ package ui
 import (
 	"image/color"
 	"math"
+	"strings"
 	"testing"
 
 	"fyne.io/fyne/v2"
@@ -10,6 +11,7 @@ import (
 	"fyne.io/fyne/v2/driver/software"
 	"fyne.io/fyne/v2/test"
 	"fyne.io/fyne/v2/theme"
+	"fyne.io/fyne/v2/widget"
 
 	"studioworker/ui/model"
 )
@@ -99,8 +101,29 @@ func TestThemeSizes(t *testing.T) {
 			t.Errorf("%s = %v, want %v", name, got, want)
 		}
 	}
-	if got := (dense{th}).Size(theme.SizeNameInnerPadding); got != labelInset {
-		t.Errorf("a dense label keeps %v around itself, the cards reckon with %v", got, labelInset)
+}
+
+func TestLabelsStandCloserThanButtons(t *testing.T) {
+	test.NewTempApp(t).Settings().SetTheme(NewTheme())
+	text := fyne.MeasureText("Studio", 14, fyne.TextStyle{})
+	l, around := newLabel("Studio"), float32(2*labelInset)
+	if got, want := l.MinSize(), text.AddWidthHeight(around, around); got != want {
+		t.Errorf("a label asks for %v, want %v", got, want)
+	}
+	l.Resize(fyne.NewSize(200, 30))
+	l.Move(fyne.NewPos(40, 50))
+	l.Wrapping = fyne.TextWrapWord
+	l.SetText(strings.Repeat("Studio ", 10))
+	if got := l.MinSize().Height; got < 2*text.Height || got > 4*text.Height {
+		t.Errorf("ten words in a width of 200 ask for a height of %v", got)
+	}
+	first := l.Position().AddXY(theme.InnerPadding(), theme.InnerPadding()) // where its text begins
+	if want := fyne.NewPos(40+labelInset, 50+labelInset); first != want {
+		t.Errorf("its text begins at %v, want %v", first, want)
+	}
+	b := compact(widget.NewButton("Studio", nil))
+	if got := b.MinSize().Height; got != text.Height+around {
+		t.Errorf("a compact button is %v high", got)
 	}
 }
 

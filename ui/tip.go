@@ -13,11 +13,11 @@ import (
 // ends in an ellipsis. Clicks go through it.
 type tip struct {
 	tooltip.ToolTipWidget
-	label *widget.Label
+	label *label
 }
 
 // tipped is a label with its tip.
-func tipped(l *widget.Label) fyne.CanvasObject {
+func tipped(l *label) fyne.CanvasObject {
 	t := &tip{label: l}
 	t.ExtendBaseWidget(t)
 	return container.NewStack(l, t)
@@ -43,7 +43,7 @@ func (t *tip) whole() string {
 }
 
 // cutOff says whether a label of one line does not show all its text.
-func cutOff(l *widget.Label) bool {
+func cutOff(l *label) bool {
 	if l.Truncation == fyne.TextTruncateOff {
 		return false
 	}

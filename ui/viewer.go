@@ -18,13 +18,13 @@ const viewPixels = 4096
 type viewer struct {
 	widget.BaseWidget
 	picture *canvas.Image
-	note    *widget.Label
+	note    *label
 	popUp   *widget.PopUp
 }
 
 // newViewer covers the window; the picture follows by show.
 func newViewer(in fyne.Canvas, wait string) *viewer {
-	v := &viewer{picture: &canvas.Image{FillMode: canvas.ImageFillContain}, note: widget.NewLabel(wait)}
+	v := &viewer{picture: &canvas.Image{FillMode: canvas.ImageFillContain}, note: newLabel(wait)}
 	v.ExtendBaseWidget(v)
 	v.popUp = widget.NewModalPopUp(v, in)
 	v.popUp.Resize(in.Size())

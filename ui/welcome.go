@@ -23,19 +23,18 @@ type welcomePage struct {
 	choose            fyne.CanvasObject
 	try, join, back   *widget.Button
 	address           *entry
-	tryNote, joinNote *widget.Label
+	tryNote, joinNote *label
 
 	joining       fyne.CanvasObject
 	mark          *widget.Icon
-	title, text   *widget.Label
-	request       *widget.Label
+	title, text   *label
+	request       *label
 	requestRow    fyne.CanvasObject
-	since         *widget.Label
+	since         *label
 	again, around *widget.Button
-	againPart     fyne.CanvasObject // again with what is around it
 	backPart      fyne.CanvasObject
 	other         *widget.Button
-	againNote     *widget.Label
+	againNote     *label
 
 	busy      bool
 	elsewhere bool // the person chooses another studio
@@ -50,34 +49,34 @@ type welcomeActions struct {
 	around   func() // the person wants to see the pages
 }
 
-func newWelcomePage(tr *words.Printer, th *Theme, do welcomeActions) *welcomePage {
-	wrapped := func(s string) *widget.Label {
-		l := widget.NewLabel(s)
+func newWelcomePage(tr *words.Printer, do welcomeActions) *welcomePage {
+	wrapped := func(s string) *label {
+		l := newLabel(s)
 		l.Wrapping = fyne.TextWrapWord
 		return l
 	}
-	heading := func(s string) *widget.Label {
+	heading := func(s string) *label {
 		l := wrapped(s)
 		l.SizeName, l.TextStyle.Bold = theme.SizeNameHeadingText, true
 		return l
 	}
 	p := &welcomePage{tr: tr}
-	p.newChoice(th, do, heading, wrapped)
-	p.newJoining(th, do, heading, wrapped)
+	p.newChoice(do, heading, wrapped)
+	p.newJoining(do, heading, wrapped)
 	page := stack(0, p.choose, p.joining)
-	p.root = container.NewVScroll(container.NewThemeOverride(pad(24, margin, 24, 24, page), dense{th}))
+	p.root = container.NewVScroll(pad(24, margin, 24, 24, page))
 	p.show(model.Welcome{Stage: model.StageChoose})
 	return p
 }
 
 // newChoice builds the two ways to begin.
-func (p *welcomePage) newChoice(th *Theme, do welcomeActions, heading, wrapped func(string) *widget.Label) {
+func (p *welcomePage) newChoice(do welcomeActions, heading, wrapped func(string) *label) {
 	tr := p.tr
 	p.try, p.join = widget.NewButton(tr.T("Try it here"), nil), widget.NewButton(tr.T("Join"), nil)
 	p.back = widget.NewButton(tr.T("Back"), func() { p.choosing(false) })
 	p.address = newEntry("studio.example.org")
 	p.tryNote, p.joinNote = newErrorLabel(), newErrorLabel()
-	for _, note := range []*widget.Label{p.tryNote, p.joinNote} {
+	for _, note := range []*label{p.tryNote, p.joinNote} {
 		note.Truncation, note.Wrapping = fyne.TextTruncateOff, fyne.TextWrapWord
 	}
 	p.try.Importance = widget.HighImportance
@@ -103,27 +102,27 @@ func (p *welcomePage) newChoice(th *Theme, do welcomeActions, heading, wrapped f
 	const inset = labelInset
 	here := card(tr.T("Try it on this computer"), container.NewBorder(
 		wrapped(tr.T("Runs a private studio on this computer. Type a sentence, get a sound or a picture. Nothing leaves the computer.")),
-		pad(12, 0, inset, 0, stack(8, row(8, normal(p.try, th)), p.tryNote)), nil, nil))
+		pad(12, 0, inset, 0, stack(8, row(8, p.try), p.tryNote)), nil, nil))
 	join := card(tr.T("Join a studio"), container.NewBorder(
 		wrapped(tr.T("Lends this computer to a studio that you know. Its operator approves the computer once.")),
-		pad(12, 0, inset, 0, stack(8, line(row(0), normal(p.address, th), pad(0, 0, 8, 0, normal(p.join, th))), p.joinNote)), nil, nil))
-	p.backPart = pad(0, 0, labelInset, 0, row(8, normal(p.back, th)))
+		pad(12, 0, inset, 0, stack(8, line(row(0), p.address, pad(0, 0, 8, 0, p.join)), p.joinNote)), nil, nil))
+	p.backPart = pad(0, 0, labelInset, 0, row(8, p.back))
 	p.backPart.Hide()
 	p.choose = stack(margin, heading(tr.T("Welcome")), intro, container.New(shares{margin, []float32{1, 1}}, here, join),
 		p.backPart)
 }
 
 // newJoining builds what stands there while the studio decides.
-func (p *welcomePage) newJoining(th *Theme, do welcomeActions, heading, wrapped func(string) *widget.Label) {
+func (p *welcomePage) newJoining(do welcomeActions, heading, wrapped func(string) *label) {
 	tr := p.tr
 	p.mark = widget.NewIcon(nil)
 	p.title, p.text, p.since = heading(""), wrapped(""), muted(wrapped(""))
-	p.request = mono(widget.NewLabel(""))
+	p.request = mono(newLabel(""))
 	p.request.Truncation = fyne.TextTruncateEllipsis
 	p.againNote = newErrorLabel()
 	p.againNote.Truncation, p.againNote.Wrapping = fyne.TextTruncateOff, fyne.TextWrapWord
 	copyButton := widget.NewButtonWithIcon(tr.T("Copy"), theme.ContentCopyIcon(), func() { do.copyText(p.request.Text) })
-	p.requestRow = container.NewBorder(nil, nil, nil, normal(copyButton, th), dropped(p.request))
+	p.requestRow = container.NewBorder(nil, nil, nil, copyButton, dropped(p.request))
 	p.again = widget.NewButton(model.ActionAskAgain.Label(tr), nil)
 	p.again.Importance = widget.HighImportance
 	p.again.OnTapped = func() {
@@ -136,14 +135,13 @@ func (p *welcomePage) newJoining(th *Theme, do welcomeActions, heading, wrapped 
 			}
 		})
 	}
-	p.againPart = normal(p.again, th)
 	p.other = widget.NewButton(tr.T("Choose another studio"), func() { p.choosing(true) })
 	p.around = widget.NewButton(tr.T("Look around meanwhile"), do.around)
 	mark := container.New(sized{w: 24, h: 24}, p.mark)
 	top := container.NewBorder(nil, nil, pad(0, 0, labelInset, 4, container.NewCenter(mark)), nil, p.title)
 	p.joining = container.NewStack(newPanel(colorSurface, 8, true), pad(cardPadding, cardPadding, cardPadding, cardPadding, stack(8,
 		top, p.text, p.requestRow, p.since,
-		pad(8, 0, labelInset, 0, row(8, p.againPart, normal(p.other, th), normal(p.around, th))), p.againNote)))
+		pad(8, 0, labelInset, 0, row(8, p.again, p.other, p.around)), p.againNote)))
 }
 
 // show draws a stage.
@@ -166,7 +164,7 @@ func (p *welcomePage) show(m model.Welcome) {
 	write(p.since, m.Since)
 	show(p.requestRow, m.Request != "")
 	show(p.since, m.Since != "")
-	show(p.againPart, m.Stage == model.StageDeclined)
+	show(p.again, m.Stage == model.StageDeclined)
 	show(p.againNote, p.againNote.Text != "")
 }
 
@@ -190,7 +188,7 @@ func (p *welcomePage) checkAddress() {
 }
 
 // lock keeps hands off both choices while one is under way.
-func (p *welcomePage) lock(note *widget.Label, says string) {
+func (p *welcomePage) lock(note *label, says string) {
 	p.busy = true
 	p.try.Disable()
 	p.join.Disable()
@@ -203,7 +201,7 @@ func (p *welcomePage) lock(note *widget.Label, says string) {
 
 // ended unlocks both choices. When all went well, the studio's address appears
 // in the settings and the next stage takes this one's place.
-func (p *welcomePage) ended(note *widget.Label) func(error) {
+func (p *welcomePage) ended(note *label) func(error) {
 	return func(err error) {
 		p.busy = false
 		p.try.Enable()

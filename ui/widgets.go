@@ -19,7 +19,7 @@ const (
 	barHeight    = 28
 	margin       = 16 // around a page, and between its cards
 	cardPadding  = 16
-	labelInset   = 3 // what a dense label keeps around its text
+	labelInset   = 3 // what a label keeps around its text
 )
 
 // panel is a rounded ground in a theme colour, with or without a line around it.
@@ -239,38 +239,96 @@ func (middle) Layout(objs []fyne.CanvasObject, s fyne.Size) {
 	objs[0].Resize(fyne.NewSize(s.Width, h))
 }
 
-// card is a titled surface. body's texts are dense labels, which keep
+// card is a titled surface. body's texts are labels, which keep
 // labelInset around themselves; the card takes that into account.
 func card(title string, body fyne.CanvasObject) fyne.CanvasObject {
-	head := widget.NewLabelWithStyle(title, fyne.TextAlignLeading, fyne.TextStyle{Bold: true})
+	head := newTitle(title)
 	head.SizeName = theme.SizeNameSubHeadingText
 	const p = cardPadding - labelInset
 	inside := container.NewBorder(head, nil, nil, nil, body)
 	return container.NewStack(newPanel(colorSurface, 8, true), pad(p-4, p, p, p, inside))
 }
 
+// label is a label of the toolkit's that keeps labelInset around its text, not the
+// theme's inner padding, which is for what one clicks: lines of facts stand closer
+// together. It lies tucked beyond the edges of its place all around. A theme of its own
+// would do the same, but the toolkit reads its fonts anew for each one.
+type label struct{ widget.Label }
+
+func newLabel(s string) *label {
+	l := &label{}
+	l.Text = s
+	l.ExtendBaseWidget(l)
+	return l
+}
+
+// newBoundLabel is a label for a value that changes.
+func newBoundLabel(data binding.String) *label {
+	l := newLabel("")
+	l.Bind(data)
+	return l
+}
+
+// newTitle is a label in bold.
+func newTitle(s string) *label {
+	l := newLabel(s)
+	l.TextStyle.Bold = true
+	return l
+}
+
+// tuck is how far a label, or a compact button, is smaller than the toolkit's, on each side.
+func tuck() float32 { return theme.InnerPadding() - labelInset }
+
+// MinSize implements fyne.CanvasObject.
+func (l *label) MinSize() fyne.Size {
+	return l.Label.MinSize().SubtractWidthHeight(2*tuck(), 2*tuck())
+}
+
+// Move implements fyne.CanvasObject.
+func (l *label) Move(p fyne.Position) { l.Label.Move(p.SubtractXY(tuck(), tuck())) }
+
+// Resize implements fyne.CanvasObject.
+func (l *label) Resize(s fyne.Size) { l.Label.Resize(s.AddWidthHeight(2*tuck(), 2*tuck())) }
+
+// compact makes a button fit into a line of facts.
+func compact(b *widget.Button) *fyne.Container { return container.New(compacted{}, b) }
+
+// compacted gives its one object its place, and asks for less than that would like.
+type compacted struct{}
+
+// MinSize implements fyne.Layout.
+func (compacted) MinSize(objs []fyne.CanvasObject) fyne.Size {
+	return objs[0].MinSize().SubtractWidthHeight(2*tuck(), 2*tuck())
+}
+
+// Layout implements fyne.Layout.
+func (compacted) Layout(objs []fyne.CanvasObject, s fyne.Size) {
+	objs[0].Move(fyne.Position{})
+	objs[0].Resize(s)
+}
+
 // text is a label for one value that ends in an ellipsis when it is too long.
-func text(data binding.String) *widget.Label {
-	l := widget.NewLabelWithData(data)
+func text(data binding.String) *label {
+	l := newBoundLabel(data)
 	l.Truncation = fyne.TextTruncateEllipsis
 	return l
 }
 
 // prose is a label that wraps.
-func prose(data binding.String) *widget.Label {
-	l := widget.NewLabelWithData(data)
+func prose(data binding.String) *label {
+	l := newBoundLabel(data)
 	l.Wrapping = fyne.TextWrapWord
 	return l
 }
 
 // muted makes a label's text recede.
-func muted(l *widget.Label) *widget.Label {
+func muted(l *label) *label {
 	l.Importance = widget.LowImportance
 	return l
 }
 
 // small makes a label's text secondary: 12 px, muted.
-func small(l *widget.Label) *widget.Label {
+func small(l *label) *label {
 	l.SizeName = theme.SizeNameCaptionText
 	return muted(l)
 }
@@ -287,18 +345,18 @@ const (
 const monoDrop = 2
 
 // mono makes a label's text an id, of fixed pitch.
-func mono(l *widget.Label) *widget.Label {
+func mono(l *label) *label {
 	l.SizeName = sizeMono
 	l.TextStyle.Monospace = true
 	return l
 }
 
 // dropped puts text of fixed pitch on one baseline with the labels beside it.
-func dropped(l *widget.Label) *fyne.Container { return pad(monoDrop, 0, 0, 0, tipped(mono(l))) }
+func dropped(l *label) *fyne.Container { return pad(monoDrop, 0, 0, 0, tipped(mono(l))) }
 
 // fact is one line of a card: what, and its value. extra may be nil.
 func fact(what string, value, extra fyne.CanvasObject) fyne.CanvasObject {
-	name := container.New(sized{w: 108}, muted(widget.NewLabel(what)))
+	name := container.New(sized{w: 108}, muted(newLabel(what)))
 	return container.NewBorder(nil, nil, name, extra, value)
 }
 
@@ -319,7 +377,7 @@ func importance(t model.Tone) widget.Importance {
 }
 
 // paint sets a label's tone and leaves an unchanged one alone.
-func paint(l *widget.Label, t model.Tone) {
+func paint(l *label, t model.Tone) {
 	if i := importance(t); l.Importance != i {
 		l.Importance = i
 		l.Refresh()
@@ -327,7 +385,7 @@ func paint(l *widget.Label, t model.Tone) {
 }
 
 // write sets a label's text and leaves an unchanged one alone.
-func write(l *widget.Label, s string) {
+func write(l *label, s string) {
 	if l.Text != s {
 		l.SetText(s)
 	}

@@ -174,38 +174,38 @@ func (w *Window) tell(s model.State, paused bool) {
 
 // build makes everything that is in the window, in the language in use.
 func (w *Window) build() {
-	tr, th := w.words, w.theme
+	tr := w.words
 	w.values = newValues()
-	w.header = newHeader(tr, w.values, th, w.act)
-	w.status = newStatusPage(tr, w.values, th, statusActions{
+	w.header = newHeader(tr, w.values, w.act)
+	w.status = newStatusPage(tr, w.values, statusActions{
 		act:          w.act,
 		askAgain:     func(done func(error)) { w.actions.start(w.ctl.ResetRegistration, done) },
 		setThreshold: setThreshold(w.actions, w.ctl),
 		copy:         w.copyText,
 		finish:       w.askFinish,
 	})
-	w.jobs = newJobsPage(tr, w.values, th, w.loader, w.actions, w.ctl, w.win, w.copyText)
+	w.jobs = newJobsPage(tr, w.values, w.loader, w.actions, w.ctl, w.win, w.copyText)
 	w.jobs.veil.Checked = w.prefs.Veil
 	w.jobs.onVeil = func() {
 		p := w.prefs
 		p.Veil = w.jobs.veil.Checked
 		w.prefer(p)
 	}
-	w.logs = newLogsPage(tr, th, w.obs, w.actions, w.ctl, w.win, w.copyText)
-	w.settings = newSettingsPage(tr, th, w.form, settingsActions{
+	w.logs = newLogsPage(tr, w.obs, w.actions, w.ctl, w.win, w.copyText)
+	w.settings = newSettingsPage(tr, w.form, settingsActions{
 		ctl: w.ctl, run: w.actions, prefs: w.Preferences, prefer: w.prefer, folder: w.chooseFolder,
 		page:  func() *settingsPage { return w.settings },
 		reset: func(done func(error)) { w.actions.start(w.ctl.ResetRegistration, done) },
 	})
-	w.about = newAboutPage(tr, th, w.actions, w.ctl, w.copyText)
-	w.welcome = newWelcomePage(tr, th, welcomeActions{ctl: w.ctl, run: w.actions, copyText: w.copyText, around: w.lookAround})
+	w.about = newAboutPage(tr, w.actions, w.ctl, w.copyText)
+	w.welcome = newWelcomePage(tr, welcomeActions{ctl: w.ctl, run: w.actions, copyText: w.copyText, around: w.lookAround})
 	w.tabs = container.NewAppTabs(
 		container.NewTabItem(tr.T("Status"), w.status.root),
 		container.NewTabItem(tr.T("Jobs"), w.jobs.root),
 		container.NewTabItem(tr.T("Logs"), w.logs.root),
 		container.NewTabItem(tr.T("Settings"), w.settings.root),
 		container.NewTabItem(tr.T("About"), w.about.root))
-	frame := container.NewBorder(w.header.root, newStatusBar(w.values, th), nil, nil,
+	frame := container.NewBorder(w.header.root, newStatusBar(w.values), nil, nil,
 		container.New(sized{w: minWidth, h: minHeight - headerHeight - barHeight - menuHeight - 2*borderGap}, w.tabs, w.welcome.root))
 	tooltip.DestroyWindowToolTipLayer(w.win.Canvas()) // of the language before
 	w.win.SetContent(tooltip.AddWindowToolTipLayer(frame, w.win.Canvas()))
