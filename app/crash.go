@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -37,52 +38,68 @@ const (
 )
 
 // watchCrashes makes a report of the crash of the last run, if there was one, and has the
-// Go runtime write down the next. What fails is logged: a worker can do without.
-func watchCrashes(configPath string, log *slog.Logger) {
+// Go runtime write down the next. The report is told by the function that is returned: only
+// the config says whether it may be sent. What fails is logged: a worker can do without.
+func watchCrashes(configPath string, log *slog.Logger) (tell func()) {
 	dir := filepath.Dir(configPath)
 	raw := filepath.Join(dir, rawCrash)
-	if err := reportCrash(dir, raw, log); err != nil {
+	tell, err := reportCrash(dir, raw, log)
+	if err != nil {
 		log.Warn("the crash of the last run cannot be reported", "error", err)
 	}
 	f, err := os.OpenFile(raw, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err == nil {
+		// The runtime keeps a copy of the file's descriptor.
+		err = errors.Join(debug.SetCrashOutput(f, debug.CrashOptions{}), f.Close())
+	}
 	if err != nil {
 		log.Warn("a crash would not be written down", "error", err)
-		return
 	}
-	// The runtime keeps a copy of the file's descriptor.
-	if err := errors.Join(debug.SetCrashOutput(f, debug.CrashOptions{}), f.Close()); err != nil {
-		log.Warn("a crash would not be written down", "error", err)
-	}
+	return tell
 }
 
-// reportCrash turns the raw text of a crash into a report.
-func reportCrash(dir, raw string, log *slog.Logger) error {
+// reportCrash turns the raw text of a crash into a report, and tells of it when asked to.
+func reportCrash(dir, raw string, log *slog.Logger) (tell func(), err error) {
+	nothing := func() {}
 	info, err := os.Stat(raw)
 	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
-		return nil
+		return nothing, nil
 	}
 	if err != nil {
-		return err
+		return nothing, err
 	}
 	f, err := os.Open(raw)
 	if err != nil {
-		return err
+		return nothing, err
 	}
 	report := readCrash(io.LimitReader(f, maxRawCrash))
 	report.at = info.ModTime().UTC()
 	if err := f.Close(); err != nil {
-		return err
+		return nothing, err
 	}
 	folder := filepath.Join(dir, crashFolder)
 	if err := os.MkdirAll(folder, 0o700); err != nil {
-		return err
+		return nothing, err
 	}
 	path := filepath.Join(folder, "crash-"+report.at.Format(crashStamp)+".txt")
 	if err := atomicfile.Write(path, []byte(report.text()), 0o600); err != nil {
-		return err
+		return nothing, err
 	}
-	log.Error("the last run crashed", "report", path, "what", report.what, crashKey, report)
-	return errors.Join(os.Remove(raw), pruneCrashes(folder))
+	tell = func() { log.Error("the last run crashed", "report", path, "what", report.what, crashKey, report) }
+	return tell, errors.Join(os.Remove(raw), pruneCrashes(folder))
+}
+
+// heedConsent follows whether the person agrees that reports are sent. The setting is
+// followed, not looked up when there is something to send: the config's own errors are
+// logged, too.
+func (h *host) heedConsent(ctx context.Context) {
+	for keys := range h.observers.Config.Watch(ctx) {
+		for _, key := range keys {
+			if key.Name == "send_crash_reports" {
+				h.agreed.Store(key.Value == "true")
+			}
+		}
+	}
 }
 
 // crashKey is the attribute by which the handler for Sentry knows a crash. The report's
@@ -224,8 +241,10 @@ func (c *command) crashesCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "crashes", Short: "Print the reports of crashes, as they would be sent", Args: noArgs,
 		Long: `Print the reports of the last ten crashes, oldest first. A report names the code
-that ran and nothing it worked on: no messages, no values, no folders. With SENTRY_DSN
-set, the program sends exactly this at its next start; without it, nothing is sent.`,
+that ran and nothing it worked on: no messages, no values, no folders. Exactly this is
+sent at the next start, beside the constant texts of errors, if you agree to it: with
+send_crash_reports in the config, to the makers of this build; with SENTRY_DSN, to the
+Sentry that it names. Otherwise nothing is sent.`,
 		RunE: func(*cobra.Command, []string) error {
 			path, err := c.path()
 			if err != nil {

@@ -5,17 +5,22 @@ package app
 import (
 	"bytes"
 	"compress/gzip"
+	"context"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/getsentry/sentry-go"
+
+	"studioworker/worker/observe"
 )
 
 // sentryDouble catches what is sent to Sentry.
@@ -106,6 +111,93 @@ func TestCrashIsReportedWithoutWhatItWorkedOn(t *testing.T) {
 	if strings.Contains(again.err.String(), "crashed") {
 		t.Errorf("the same crash is reported twice:\n%s", again.err)
 	}
+}
+
+// crash has a run of the program die, and forgets what it logged.
+func (h *home) crash(t *testing.T, message string) {
+	t.Helper()
+	extra := h.extra
+	h.extra = append(slices.Clone(extra), panicVariable+"="+message)
+	crashed := h.start(t, "run")
+	if code := crashed.wait(t); code == 0 {
+		t.Fatalf("the program did not crash:\n%s", crashed.err)
+	}
+	h.extra = extra
+}
+
+// A build that was made with an address for crash reports sends none before the person has
+// agreed, sends what `crashes` prints from then on, and stops when the consent is taken back.
+func TestCrashesAreSentWithConsentOnly(t *testing.T) {
+	h := newHome(t)
+	dsn, sent := sentryDouble(t)
+	h.extra = []string{dsnVariable + "=" + dsn}
+	const refuses = "http://127.0.0.1:1"
+	for _, config := range []string{"", "send_crash_reports = false\n"} {
+		h.write(t, refuses, config)
+		h.crash(t, "first")
+		next := h.start(t, "run")
+		next.await(t, 1, "the last run crashed")
+		next.await(t, 1, "studio-worker starts")
+		next.stop(t)
+	}
+	h.crash(t, "second")
+	select { // each end of the program has sent what it still held
+	case payload := <-sent:
+		t.Fatalf("sent without consent:\n%s", payload)
+	default:
+	}
+	h.write(t, refuses, "send_crash_reports = true\n")
+	next := h.start(t, "run")
+	next.await(t, 1, "the last run crashed")
+	payload := <-sent
+	next.await(t, 1, "studio-worker starts")
+	if !strings.Contains(payload, "panic: [message left out]") {
+		t.Errorf("what was sent does not say what happened:\n%s", payload)
+	}
+	for _, function := range regexp.MustCompile(`"function":"([^"]+)"`).FindAllStringSubmatch(payload, -1) {
+		if shown := h.want(t, "crashes"); !strings.Contains(shown, function[1]) {
+			t.Errorf("%s was sent and is not shown:\n%s", function[1], shown)
+		}
+	}
+	next.stop(t)
+	h.crash(t, "third")
+	h.write(t, refuses, "")
+	next = h.start(t, "run")
+	next.await(t, 1, "the last run crashed")
+	next.await(t, 1, "studio-worker starts")
+	next.stop(t)
+	select {
+	case payload := <-sent:
+		t.Errorf("sent after the consent was taken back:\n%s", payload)
+	default:
+	}
+}
+
+// The running worker follows the setting.
+func TestConsentIsFollowed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &host{observers: observe.New()}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); h.heedConsent(ctx) }()
+		for _, step := range []struct {
+			keys []observe.ConfigKey
+			want bool
+		}{
+			{nil, false},
+			{[]observe.ConfigKey{{Name: "only_when_idle", Value: "true"}, {Name: "send_crash_reports", Value: "true"}}, true},
+			{nil, true}, // nothing is known: as before
+			{[]observe.ConfigKey{{Name: "send_crash_reports", Value: "false"}}, false},
+		} {
+			h.observers.Config.Set(step.keys)
+			synctest.Wait()
+			if h.agreed.Load() != step.want {
+				t.Errorf("after %+v: %v", step.keys, h.agreed.Load())
+			}
+		}
+		stop()
+		<-done
+	})
 }
 
 const plainCrash = `panic: runtime error: index out of range [5] with length 3 [recovered, repanicked]

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -49,6 +50,8 @@ type host struct {
 
 	studios chan *privateStudio // room for one: what run is to serve
 
+	agreed atomic.Bool // crash reports may be sent: the config says so
+
 	mu      sync.Mutex
 	private *privateStudio // nil = the studio is somewhere else
 }
@@ -75,7 +78,7 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	}
 	queue := new(logs.Queue)
 	h.logs = logs.NewHandler(h.observers.Logs, queue)
-	if h.log, h.flush, err = newLogger(hc.stderr, h.logs); err != nil {
+	if h.log, h.flush, err = newLogger(hc.stderr, h.logs, h.agreed.Load); err != nil {
 		return nil, err
 	}
 	var undo []func() error
@@ -104,12 +107,15 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	file := newLogFile(hc.path)
 	undo = append(undo, file.Close)
 	h.log, h.flush = withFile(h.log, file), closing(h.flush, file)
-	watchCrashes(hc.path, h.log)
+	tellCrash := watchCrashes(hc.path, h.log)
 	cards := gpu.New(gpu.Config{Logger: h.log})
 	store, err := openConfig(ctx, hc.path, cards, h.log)
 	if err != nil {
+		tellCrash() // nobody has agreed to send it
 		return nil, err
 	}
+	h.agreed.Store(store.Get().SendCrashReports)
+	tellCrash()
 	h.private, err = findPrivateStudio(store, hc.private, h.log) //nolint:contextcheck // opening ends by its own limits
 	if err != nil {
 		return nil, err
@@ -191,6 +197,7 @@ func (h *host) run(ctx context.Context) error {
 	}
 	g.Go(func() error { return h.engines.watch(inner, h.observers) })
 	g.Go(func() error { h.engines.giveBack(inner, &h.observers.Availability); return nil })
+	g.Go(func() error { h.heedConsent(inner); return nil })
 	finished := make(chan struct{})
 	var watcher errgroup.Group
 	watcher.Go(func() error { h.tellManager(inner, finished); return nil })

@@ -19,23 +19,26 @@ import (
 const sentryFlush = 2 * time.Second
 
 // newLogger builds the one logger of the program: stderr, the worker's own
-// handler for the window and the studio, and Sentry when SENTRY_DSN names one. The returned function
-// sends what Sentry still holds.
-func newLogger(stderr io.Writer, own *logs.Handler) (*slog.Logger, func(), error) {
+// handler for the window and the studio, and Sentry. SENTRY_DSN names one: who sets it has
+// agreed. Without it the one that the build was made with is told, as long as agreed says
+// so. The returned function sends what Sentry still holds.
+func newLogger(stderr io.Writer, own *logs.Handler, agreed func() bool) (*slog.Logger, func(), error) {
 	onStderr := slog.Handler(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	if underJournal(stderr) {
 		onStderr = journalHandler(os.Stderr)
 	}
 	handlers := []slog.Handler{onStderr, own}
 	dsn := os.Getenv("SENTRY_DSN")
-	if dsn == "" {
+	if dsn != "" {
+		agreed = func() bool { return true }
+	} else if dsn = CrashDSN; dsn == "" {
 		return slog.New(slog.NewMultiHandler(handlers...)), func() {}, nil
 	}
 	hub, err := newSentry(dsn, nil)
 	if err != nil {
-		return nil, nil, usageError{fmt.Errorf("SENTRY_DSN: %w", err)}
+		return nil, nil, usageError{fmt.Errorf("SENTRY_DSN, or the address that this build was made with: %w", err)}
 	}
-	handlers = append(handlers, sentryHandler{hub: hub})
+	handlers = append(handlers, sentryHandler{hub: hub, agreed: agreed})
 	return slog.New(slog.NewMultiHandler(handlers...)), func() {
 		hub.Flush(sentryFlush)
 		hub.Client().Close()
@@ -89,11 +92,14 @@ func newSentry(dsn string, transport sentry.Transport) (*sentry.Hub, error) {
 }
 
 // sentryHandler reports errors. Only the constant message goes out: attributes
-// may hold paths and prompts. A crash goes out as its report.
-type sentryHandler struct{ hub *sentry.Hub }
+// may hold paths and prompts. A crash goes out as its report. Without consent nothing does.
+type sentryHandler struct {
+	hub    *sentry.Hub
+	agreed func() bool // asked for each error: consent may be given and taken back
+}
 
 func (h sentryHandler) Enabled(_ context.Context, level slog.Level) bool {
-	return level >= slog.LevelError
+	return level >= slog.LevelError && h.agreed()
 }
 
 func (h sentryHandler) Handle(_ context.Context, r slog.Record) error {

@@ -22,11 +22,16 @@ func TestSentry(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(hub.Client().Close)
-	log := slog.New(sentryHandler{hub: hub}).With("path", "/home/ada/harbour.toml").WithGroup("job")
+	agreed := false
+	log := slog.New(sentryHandler{hub, func() bool { return agreed }}).With("path", "/home/ada/harbour.toml").WithGroup("job")
+	log.Error("before the person agreed")
+	agreed = true
 	log.Debug("a detail")
 	log.Info("the day")
 	log.Warn("it will be retried")
 	log.Error("someone must act", "prompt", "a lighthouse in fog", "error", errors.New("harbour-secret"))
+	agreed = false
+	log.Error("after the person thought better of it")
 
 	events := transport.Events()
 	if len(events) != 1 {
@@ -56,7 +61,7 @@ func TestLoggerWithoutSentry(t *testing.T) {
 	t.Setenv("SENTRY_DSN", "")
 	var out bytes.Buffer
 	ring := observe.New().Logs
-	log, flush, err := newLogger(&out, logs.NewHandler(ring, new(logs.Queue)))
+	log, flush, err := newLogger(&out, logs.NewHandler(ring, new(logs.Queue)), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -70,7 +75,7 @@ func TestLoggerWithoutSentry(t *testing.T) {
 		t.Error("the ring is empty")
 	}
 	t.Setenv("SENTRY_DSN", "harbour")
-	_, _, err = newLogger(&out, logs.NewHandler(ring, new(logs.Queue)))
+	_, _, err = newLogger(&out, logs.NewHandler(ring, new(logs.Queue)), nil)
 	if _, ok := errors.AsType[usageError](err); !ok || !strings.Contains(err.Error(), "SENTRY_DSN") {
 		t.Errorf("a wrong DSN is %v", err)
 	}

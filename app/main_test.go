@@ -57,8 +57,12 @@ func program() int {
 	if message := os.Getenv(panicVariable); message != "" {
 		streams.Err = &panicsAfter{w: streams.Err, line: "studio-worker starts", message: message}
 	}
+	CrashDSN = os.Getenv(dsnVariable)
 	return Main(context.Background(), os.Args[1:], streams)
 }
+
+// dsnVariable stands for what a release stamps into the program.
+const dsnVariable = "STUDIO_WORKER_TEST_CRASH_DSN"
 
 // panicVariable makes the program panic in a goroutine of its own, with its value as the
 // message, once the worker has started.

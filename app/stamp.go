@@ -9,12 +9,15 @@ var (
 	Version = "0.1.0"
 	// Commit is the whole hash of the sources; empty = ask what Go noted in the build.
 	Commit string
-	// Feed is the address of the folder where keys.json and release.json lie, https;
-	// empty = this build has no feed, and updates come from wherever the program came from.
+	// Feed is the address of the list of releases that the updater asks, https; empty = this
+	// build has no feed, and updates come from wherever the program came from.
 	Feed string
 	// RootKeys are the public keys, in minisign's form, that keys.json may be signed by,
 	// separated by commas. They come with Feed.
 	RootKeys string
+	// CrashDSN is where crash reports go of people who agree to it, as Sentry names it;
+	// empty = this build has nowhere to send them.
+	CrashDSN string
 )
 
 // commit is the revision of the sources, 12 digits of it; empty when the build did not

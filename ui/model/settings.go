@@ -117,6 +117,9 @@ func Sections(p *words.Printer, keys []observe.ConfigKey, gpus observe.GPUs, log
 			{Key: "ws_reconnect_attempts", Control: ControlText, Label: p.T("Tries to reach the studio"), Help: p.T("Then the program gives up; 0 is never.")},
 			{Key: "ca_file", Control: ControlText, Label: p.T("Extra certificates"), Help: p.T("A PEM file that is trusted beside the system's; a whole path.")},
 		}},
+		{p.T("Faults of this program"), []Setting{
+			{Key: "send_crash_reports", Control: ControlSwitch, Label: p.T("Send crash reports"), Help: p.T("To the makers of this build, if it names an address for them. A report names the code that failed and nothing it worked on: no prompts, no folders, no names. studio-worker crashes shows what would be sent.")},
+		}},
 	}
 	placed := map[string]bool{}
 	for i, section := range all {

@@ -62,6 +62,8 @@ type Config struct {
 
 	HealthListen string `toml:"health_listen,omitempty"` // ours: where health and metrics are served, on this computer only; empty = nowhere
 
+	SendCrashReports bool `toml:"send_crash_reports,omitempty"` // ours: the person agrees that crashes and faults are told
+
 	// Ours: what engines get.
 	ModelsQuotaGB float64 `toml:"models_quota_gb,omitempty"` // GiB of fetched model files; 0 = no bound
 

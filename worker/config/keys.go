@@ -92,6 +92,10 @@ func Descriptors() []Descriptor {
 			Meaning: "`HOST:PORT` of this computer where `run` serves /healthz and /metrics, like `127.0.0.1:9791`", Editable: true, Restart: true,
 		},
 		{
+			Key: "send_crash_reports", Kind: KindSwitch, Default: "false",
+			Meaning: "tell the makers of this build of crashes and faults: code and constant texts, as `studio-worker crashes` prints them; false sends nothing", Editable: true,
+		},
+		{
 			Key: "models_quota_gb", Kind: KindNumber, Unit: "GiB", Max: MaxQuotaGB, Default: "0",
 			Meaning: "most GiB of model files that are fetched and kept; the longest unused go first; 0 is no bound", Editable: true,
 		},
