@@ -9,7 +9,6 @@ import (
 	"image"
 	"image/png"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,7 +16,6 @@ import (
 	_ "golang.org/x/image/webp"
 
 	"studioworker/studio/client"
-	"studioworker/worker/engine/enginetest"
 	"studioworker/worker/engine/sdcpp/fakesd"
 	"studioworker/worker/protocol"
 )
@@ -47,17 +45,23 @@ func newWorkshop(t *testing.T, extra ...string) *workshop {
 // folder already.
 func (w *workshop) model(t *testing.T, id string, engine protocol.Engine, kind protocol.TaskKind, files ...string) {
 	t.Helper()
+	putModel(t, w.operator, w.models, id, engine, kind, files...)
+}
+
+// putModel makes a model known to a studio, and puts its files into a models folder.
+func putModel(t *testing.T, studio *client.Client, folder, id string, engine protocol.Engine, kind protocol.TaskKind, files ...string) {
+	t.Helper()
 	record := client.ModelRecord{ID: id, Kinds: []protocol.TaskKind{kind}, ModelSource: protocol.ModelSource{
 		Engine: engine, CLIDefaults: protocol.CLIDefaults{CfgScale: 1, Steps: 4, Width: 512, Height: 512},
 	}}
 	for _, path := range files {
 		name := filepath.Base(path)
-		if err := os.Symlink(path, filepath.Join(w.models, name)); err != nil {
+		if err := os.Symlink(path, filepath.Join(folder, name)); err != nil {
 			t.Fatal(err)
 		}
 		record.ModelSource.Files = append(record.ModelSource.Files, protocol.ModelFile{Role: "model", URL: "https://models.example/" + name, Filename: name})
 	}
-	if _, err := w.operator.PutModel(t.Context(), record); err != nil {
+	if _, err := studio.PutModel(t.Context(), record); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -204,40 +208,5 @@ func TestEnginesCommand(t *testing.T) {
 	h.extra = append(h.extra, "STUDIO_WORKER_SDCPP_URL=http://models.example/own.zip")
 	if code, _, said := h.run(t, "engines", "fetch", "sd-cpp"); code != exitFail || !strings.Contains(said, "only https is allowed") {
 		t.Errorf("fetch ended with %d: %s", code, said)
-	}
-}
-
-// A recording, and a voice, through everything that is real.
-func TestRealSpeech(t *testing.T) {
-	whisper, model := enginetest.Program(t, "STUDIO_WORKER_WHISPER_CLI", "whisper-cli"), enginetest.File(t, "STUDIO_WORKER_TEST_WHISPER_MODEL")
-	library, voice := enginetest.File(t, "ORT_DYLIB_PATH"), enginetest.File(t, "STUDIO_WORKER_TEST_VOICE")
-	w := newWorkshop(t, "STUDIO_WORKER_WHISPER_CLI="+whisper, "ORT_DYLIB_PATH="+library)
-	w.model(t, "whisper-tiny", protocol.EngineWhisper, protocol.KindSTT, model)
-	w.model(t, "joe", protocol.EnginePiper, protocol.KindTTS, voice, voice+".json")
-
-	sound, said := w.submit(t, "--kind", "audio_tts", "--model", "joe", "--out", "joe.wav", "Please open the door and close the window.")
-	if !bytes.HasPrefix(sound, []byte("RIFF")) || !strings.Contains(said, "audio_tts  done") {
-		t.Errorf("%d bytes of sound; submit says\n%s", len(sound), said)
-	}
-	path := filepath.Join(w.dir, "spoken.wav")
-	speak := enginetest.Program(t, "STUDIO_WORKER_ESPEAK", "espeak-ng")
-	if out, err := exec.CommandContext(t.Context(), speak, "-w", path, "Please open the door and close the window.").CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
-	for name, file := range map[string]string{"espeak-ng": path, "piper": filepath.Join(w.dir, "joe.wav")} {
-		data, said := w.submit(t, "--kind", "audio_stt", "--model", "whisper-tiny", "--file", file, "--out", name+".json")
-		var heard struct {
-			Text     string  `json:"text"`
-			Duration float64 `json:"duration"`
-		}
-		if err := json.Unmarshal(data, &heard); err != nil {
-			t.Fatal(err)
-		}
-		if text := strings.ToLower(heard.Text); !strings.Contains(text, "door") || !strings.Contains(text, "window") || heard.Duration < 1 {
-			t.Errorf("of %s it heard %q", name, heard.Text)
-		}
-		if !strings.Contains(said, "audio_stt  done") {
-			t.Errorf("submit says\n%s", said)
-		}
 	}
 }

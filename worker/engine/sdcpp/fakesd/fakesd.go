@@ -5,6 +5,7 @@ package fakesd
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -35,6 +36,10 @@ const Variable = "XDG_TEST_FAKE_SD"
 // Trace names a file to which each run adds its arguments, one line a run,
 // joined by |.
 const Trace = "XDG_TEST_FAKE_SD_TRACE"
+
+// Pace is how long each step of the sampling takes, as Go writes durations; without it
+// none takes any time.
+const Pace = "XDG_TEST_FAKE_SD_PACE"
 
 // Version is what the fake says it is.
 const Version = "stable-diffusion.cpp version master-920-2f88688, commit 2f88688"
@@ -179,8 +184,11 @@ func info(level, text string, args ...any) {
 }
 
 // bars prints a progress bar that is drawn with mark.
-func bars(total int, mark, unit string) {
+func bars(total int, mark, unit string) { pacedBars(total, mark, unit, 0) }
+
+func pacedBars(total int, mark, unit string, pace time.Duration) {
 	for step := 1; step <= total; step++ {
+		time.Sleep(pace)
 		fmt.Printf("\r  |%-20s| %d/%d - %s\x1b[K", strings.Repeat(mark, 20*step/total), step, total, unit)
 	}
 	fmt.Println()
@@ -256,7 +264,11 @@ func run(mode string, given map[string]string) int {
 		}
 		steps = max(1, int(float64(steps)*strength))
 	}
-	bars(steps, "=", "4.00it/s")
+	pace, err := time.ParseDuration(cmp.Or(os.Getenv(Pace), "0s"))
+	if err != nil {
+		return 70
+	}
+	pacedBars(steps, "=", "4.00it/s", pace)
 	info("INFO ", "sampling completed, taking 1.00s")
 	if mode == Tiles {
 		bars(9, "=", "3.00it/s")
