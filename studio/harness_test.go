@@ -281,6 +281,22 @@ func (f *farm) worker(tb testing.TB) *fake {
 	return &fake{farm: f, id: answer.WorkerID, token: answer.AuthToken, caps: capabilities()}
 }
 
+// enlist returns an approved worker that did not have to ask: of more than a few
+// the studio would not take the requests of one address.
+func (f *farm) enlist(tb testing.TB) *fake {
+	tb.Helper()
+	rec := store.Worker{ID: newID("wk-"), InstallID: newID(""), Name: "attic-pc", TokenHash: hashed(secret), CreatedAt: time.Now().UTC()}
+	revision, err := f.studio.store.Workers.Create(tb.Context(), rec.ID, rec)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	people := f.studio.people
+	people.mu.Lock()
+	defer people.mu.Unlock()
+	people.workers[rec.ID] = store.Entry[store.Worker]{Value: rec, Revision: revision}
+	return &fake{farm: f, id: rec.ID, token: secret, caps: capabilities()}
+}
+
 // hangUp cuts the connection without a word.
 func (l *line) hangUp(tb testing.TB) {
 	tb.Helper()
