@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	upgradesPerCore = 500             // a second; a TLS handshake and a hello take one core about a millisecond and a half
+	upgradesPerCore = 1500            // a second; a TLS handshake and a hello take one core about half a millisecond
 	mostBacklog     = 2 * time.Second // upgrades wait at most this long; others are told when to come back
 )
 
