@@ -350,7 +350,7 @@ func (h *hub) reject(ctx context.Context, s *session, f protocol.Reject) {
 		return
 	}
 	h.mu.Lock()
-	j.refused[s.id] = true
+	j.refuse(s.id)
 	h.mu.Unlock()
 	h.putBack(ctx, s, j, release{why: "rejected by a worker: " + f.Reason, offer: true})
 }

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -64,12 +63,27 @@ type orphan struct {
 	timer  *time.Timer // of its grace; nil while the session may live in another process
 }
 
-// loadHub builds the index from the records of the jobs. A claimed job waits for its worker,
+// readJobs returns the stored jobs by id, and an error in bad for each record
+// that cannot be read.
+func readJobs(ctx context.Context, st *store.Store) (jobs []*job, bad []error, err error) {
+	var mu sync.Mutex
+	bad, err = st.Jobs.Each(ctx, func(e store.Entry[store.Job]) {
+		j := newJob(e.Value.ID)
+		j.set(e.Value, e.Revision)
+		mu.Lock()
+		defer mu.Unlock()
+		jobs = append(jobs, j)
+	})
+	slices.SortFunc(jobs, func(a, b *job) int { return cmp.Compare(a.id, b.id) })
+	return jobs, bad, err
+}
+
+// loadHub builds the index from the stored jobs, by id. A claimed job waits for its worker,
 // see run.
-func loadHub(ctx context.Context, cfg Config, st *store.Store, records []store.Entry[store.Job], bad []error) (*hub, error) {
+func loadHub(ctx context.Context, cfg Config, st *store.Store, jobs []*job, bad []error) (*hub, error) {
 	h := &hub{
 		cfg: cfg, store: st, log: cfg.Log,
-		jobs: map[string]*job{}, queue: newQueue(), conns: map[*session]struct{}{},
+		jobs: make(map[string]*job, len(jobs)), order: jobs, queue: newQueue(), conns: map[*session]struct{}{},
 		changes: newChanges(), moved: func(_, _ store.Job) {},
 		current: map[string]*session{}, orphans: map[string][]*orphan{}, logs: map[string]*logRing{},
 		shared: st.Shared(), process: newID("")[:12], peers: map[string]time.Time{}, elsewhere: map[string]workerMessage{},
@@ -88,25 +102,24 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store, records []store.E
 	for _, err := range bad {
 		h.log.Error("a record cannot be read and is left out", "error", err)
 	}
-	slices.SortFunc(records, func(a, b store.Entry[store.Job]) int { return strings.Compare(a.Value.ID, b.Value.ID) })
 	folders := map[string]int{}
-	for _, e := range records {
+	for _, j := range jobs {
+		e := j.record.Load()
 		if !e.Value.State.Final() && (e.Value.Model == "" || e.Value.Source.Engine == "") { // it must never be offered (§3.13.6)
 			h.log.Error("a job has no model and fails", "job_id", e.Value.ID)
-			e.Value.State, e.Value.Error, e.Value.FinishedAt = store.Failed, "the job has no model", time.Now().UTC()
-			revision, err := st.Jobs.Update(ctx, e.Value.ID, e.Value, e.Revision)
+			rec := e.Value
+			rec.State, rec.Error, rec.FinishedAt = store.Failed, "the job has no model", time.Now().UTC()
+			revision, err := st.Jobs.Update(ctx, rec.ID, rec, e.Revision)
 			if err != nil {
 				return nil, err
 			}
-			e.Revision = revision
+			j.set(rec, revision)
+			e = j.record.Load()
 		}
-		j := newJob(e.Value.ID)
 		if r := e.Value.Result; r != nil {
 			folders[r.Folder] = r.Parts
 		}
-		j.set(e.Value, e.Revision)
 		h.jobs[j.id] = j
-		h.order = append(h.order, j)
 		switch state := e.Value.State; {
 		case state == store.Queued && !e.Value.NotBefore.After(time.Now()):
 			h.enqueueLocked(j)

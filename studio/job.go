@@ -46,7 +46,7 @@ type job struct {
 
 	// Guarded by the hub's mutex.
 	queued   bool
-	lot      lot // where in the queue
+	lot      *bunch // where in the queue, or where it was last
 	priority int
 	uploads  int             // results of it that are coming in
 	refused  map[string]bool // sessions that will not do it
@@ -54,7 +54,16 @@ type job struct {
 }
 
 func newJob(id string) *job {
-	return &job{id: id, streams: map[chan client.Event]struct{}{}, refused: map[string]bool{}}
+	return &job{id: id} // there are many: what few have is made when it is needed
+}
+
+// refuse notes that the session will not do the job. The caller holds the hub's
+// mutex.
+func (j *job) refuse(session string) {
+	if j.refused == nil {
+		j.refused = map[string]bool{}
+	}
+	j.refused[session] = true
 }
 
 // now returns the record as stored last.
@@ -184,6 +193,9 @@ func (j *job) follow() (now []client.Event, events <-chan client.Event, stop fun
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	ch := make(chan client.Event, watchBuffer)
+	if j.streams == nil {
+		j.streams = map[chan client.Event]struct{}{}
+	}
 	j.streams[ch] = struct{}{}
 	now = []client.Event{{Type: client.EventState, Job: j.status()}}
 	if len(j.text) > 0 {

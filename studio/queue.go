@@ -35,7 +35,13 @@ type queue struct {
 // level is the part of the queue with one priority.
 type level struct {
 	priority int
-	lots     map[lot][]*job // by id
+	lots     map[lot]*bunch
+}
+
+// bunch is the jobs of a lot that wait, by id.
+type bunch struct {
+	lot
+	jobs []*job
 }
 
 // lot names jobs that fit the same workers and belong to the same submitter.
@@ -56,14 +62,19 @@ func newQueue() *queue { return &queue{waiting: map[string]int{}, share: map[str
 // add puts a job in its place.
 func (q *queue) add(j *job) {
 	rec := j.now()
-	j.lot, j.priority, j.queued = lotOf(rec), rec.Priority, true
+	j.priority, j.queued = rec.Priority, true
 	i, found := q.level(rec.Priority)
 	if !found {
-		q.levels = slices.Insert(q.levels, i, &level{priority: rec.Priority, lots: map[lot][]*job{}})
+		q.levels = slices.Insert(q.levels, i, &level{priority: rec.Priority, lots: map[lot]*bunch{}})
 	}
-	jobs := q.levels[i].lots[j.lot]
-	at, _ := slices.BinarySearchFunc(jobs, j.id, byID)
-	q.levels[i].lots[j.lot] = slices.Insert(jobs, at, j)
+	kin := lotOf(rec)
+	j.lot = q.levels[i].lots[kin]
+	if j.lot == nil {
+		j.lot = &bunch{lot: kin}
+		q.levels[i].lots[kin] = j.lot
+	}
+	at, _ := slices.BinarySearchFunc(j.lot.jobs, j.id, byID)
+	j.lot.jobs = slices.Insert(j.lot.jobs, at, j)
 	q.waiting[j.lot.submitter]++
 	q.total++
 }
@@ -77,13 +88,13 @@ func (q *queue) remove(j *job) {
 	j.queued = false
 	i, _ := q.level(j.priority)
 	l := q.levels[i]
-	jobs := l.lots[j.lot]
+	jobs := j.lot.jobs
 	at, _ := slices.BinarySearchFunc(jobs, j.id, byID)
 	switch {
 	case len(jobs) > 1:
-		l.lots[j.lot] = slices.Delete(jobs, at, at+1)
+		j.lot.jobs = slices.Delete(jobs, at, at+1)
 	case len(l.lots) > 1:
-		delete(l.lots, j.lot)
+		delete(l.lots, j.lot.lot)
 	default:
 		q.levels = slices.Delete(q.levels, i, i+1)
 	}
@@ -99,15 +110,15 @@ func (q *queue) remove(j *job) {
 func (q *queue) first(s *session, now time.Time) *job {
 	for _, l := range q.levels {
 		var head, warm *job
-		for lot, jobs := range l.lots {
+		for lot, waiting := range l.lots {
 			if !s.suits(lot) {
 				continue
 			}
-			i := slices.IndexFunc(jobs, func(j *job) bool { return !j.refused[s.id] })
+			i := slices.IndexFunc(waiting.jobs, func(j *job) bool { return !j.refused[s.id] })
 			if i < 0 {
 				continue
 			}
-			j := jobs[i]
+			j := waiting.jobs[i]
 			if head == nil || q.before(j, head) {
 				head = j
 			}

@@ -131,7 +131,7 @@ func TestQueueAgainstAList(t *testing.T) {
 			rec.VRAMGBEstimate = float64(random.IntN(3) * 8)
 			j.record.Store(&store.Entry[store.Job]{Value: rec})
 			if random.IntN(8) == 0 {
-				j.refused["s"] = true
+				j.refuse("s")
 			}
 			q.add(j)
 			all = append(all, j)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -64,6 +65,7 @@ const (
 	headerLimit   = 10 * time.Second
 	idleLimit     = 2 * time.Minute
 	maxHeader     = 32 << 10
+	muchToRead    = 1000 // jobs
 )
 
 // Studio is a studio that holds its folder and its address.
@@ -158,7 +160,7 @@ func (s *Studio) load(ctx context.Context) (err error) {
 	if s.people, err = loadRegistry(ctx, s.store, s.cfg.Log, s.changes); err != nil {
 		return err
 	}
-	jobs, bad, err := s.store.Jobs.All(ctx)
+	jobs, bad, err := readJobs(ctx, s.store)
 	if err != nil {
 		return err
 	}
@@ -175,6 +177,9 @@ func (s *Studio) load(ctx context.Context) (err error) {
 	s.webhooks = newWebhooks(s.hub, s.cfg, s.store.Webhooks)
 	s.hub.ended = s.webhooks.ended
 	s.metrics.registry.MustRegister(newCensus(s))
+	if len(jobs) > muchToRead {
+		debug.FreeOSMemory() // reading left more behind than is kept
+	}
 	s.handler, err = s.routes()
 	return err
 }

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 )
 
 // Errors that callers branch on.
@@ -26,6 +28,7 @@ type Bucket[T any] struct {
 	store  *Store
 	shards []jetstream.KeyValue
 	read   []*atomic.Uint64 // by shard, the revision up to which All has read
+	parse  func(data []byte, v *T) error
 }
 
 // Entry is a record with the revision that the next Update names.
@@ -35,7 +38,7 @@ type Entry[T any] struct {
 }
 
 func openBucket[T any](ctx context.Context, s *Store, names ...string) (*Bucket[T], error) {
-	b := &Bucket[T]{store: s}
+	b := &Bucket[T]{store: s, parse: func(data []byte, v *T) error { return json.Unmarshal(data, v) }}
 	for _, name := range names {
 		var kv jetstream.KeyValue
 		var err error
@@ -62,25 +65,46 @@ func (b *Bucket[T]) shard(id string) jetstream.KeyValue {
 
 // All returns every record, and for each that cannot be read an error in bad.
 func (b *Bucket[T]) All(ctx context.Context) (all []Entry[T], bad []error, err error) {
-	for i, kv := range b.shards {
-		err := b.store.each(ctx, kv, func(e jetstream.KeyValueEntry) error {
-			b.read[i].Store(max(b.read[i].Load(), e.Revision()))
-			if e.Operation() != jetstream.KeyValuePut {
-				return nil
-			}
-			entry, err := decode[T](e)
-			if err != nil {
-				bad = append(bad, fmt.Errorf("record %s of %s: %w", e.Key(), kv.Bucket(), err))
-				return nil
-			}
-			all = append(all, entry)
-			return nil
-		})
-		if err != nil {
-			return nil, nil, err
-		}
+	var mu sync.Mutex
+	bad, err = b.Each(ctx, func(e Entry[T]) {
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, e)
+	})
+	if err != nil {
+		return nil, nil, err
 	}
 	return all, bad, nil
+}
+
+// Each calls f with every record, and returns an error in bad for each that
+// cannot be read. Shards are read side by side, so calls of f may overlap.
+func (b *Bucket[T]) Each(ctx context.Context, f func(Entry[T])) (bad []error, err error) {
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	for i, kv := range b.shards {
+		group.Go(func() error {
+			return b.store.each(ctx, kv, func(e jetstream.KeyValueEntry) error {
+				b.read[i].Store(max(b.read[i].Load(), e.Revision()))
+				if e.Operation() != jetstream.KeyValuePut {
+					return nil
+				}
+				entry, err := b.decode(e)
+				if err != nil {
+					mu.Lock()
+					defer mu.Unlock()
+					bad = append(bad, fmt.Errorf("record %s of %s: %w", e.Key(), kv.Bucket(), err))
+					return nil
+				}
+				f(entry)
+				return nil
+			})
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return bad, nil
 }
 
 // each calls f with all that a bucket holds, marks of deletion included, and
@@ -152,7 +176,7 @@ func (b *Bucket[T]) Get(ctx context.Context, id string) (Entry[T], error) {
 	if err != nil {
 		return Entry[T]{}, fmt.Errorf("read the record %s: %w", id, err)
 	}
-	return decode[T](e)
+	return b.decode(e)
 }
 
 // Create writes a new record and returns its revision. An id that is taken is
@@ -214,9 +238,9 @@ func conflicts(err error) bool {
 	return errors.Is(err, jetstream.ErrKeyExists)
 }
 
-func decode[T any](e jetstream.KeyValueEntry) (Entry[T], error) {
+func (b *Bucket[T]) decode(e jetstream.KeyValueEntry) (Entry[T], error) {
 	entry := Entry[T]{Revision: e.Revision()}
-	if err := json.Unmarshal(e.Value(), &entry.Value); err != nil {
+	if err := b.parse(e.Value(), &entry.Value); err != nil {
 		return Entry[T]{}, fmt.Errorf("decode: %w", err)
 	}
 	return entry, nil

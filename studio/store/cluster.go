@@ -335,7 +335,7 @@ func (b *Bucket[T]) follow(ctx context.Context, kv jetstream.KeyValue, since uin
 				f(Change[T]{ID: e.Key(), Entry: Entry[T]{Revision: e.Revision()}, Deleted: true})
 				continue
 			}
-			entry, err := decode[T](e)
+			entry, err := b.decode(e)
 			if err != nil {
 				bad(fmt.Errorf("record %s of %s: %w", e.Key(), kv.Bucket(), err))
 				continue

@@ -1,8 +1,11 @@
 package store
 
 import (
+	"encoding/json"
 	"slices"
+	"sync"
 	"time"
+	"unique"
 
 	"studioworker/worker/protocol"
 )
@@ -56,6 +59,48 @@ type Job struct {
 	FinishedAt     time.Time            `json:"finishedAt,omitzero"`
 	Result         *Result              `json:"result,omitempty"`
 	DeliveryKey    string               `json:"deliveryKey,omitempty"` // Idempotency-Key of the upload that finished the job
+}
+
+// sources remembers the model sources of jobs that were read, since most jobs
+// have one of a few: that saves time and memory when there are many. It is the same
+// with some of their words.
+type sources struct {
+	mu    sync.Mutex
+	known map[string]protocol.ModelSource // by its JSON
+}
+
+const maxSources = 1000 // remembered
+
+// parseJob decodes the record of a job.
+func (s *sources) parseJob(data []byte, v *Job) error {
+	type rest Job
+	out := struct {
+		*rest
+		Source json.RawMessage `json:"modelSource"` // hides the one of rest
+	}{rest: (*rest)(v)}
+	if err := json.Unmarshal(data, &out); err != nil {
+		return err
+	}
+	if len(out.Source) == 0 {
+		return nil
+	}
+	for _, word := range []*string{&v.GameID, &v.AssetName, &v.Model, &v.Submitter} {
+		*word = unique.Make(*word).Value()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	source, ok := s.known[string(out.Source)]
+	if !ok {
+		if err := json.Unmarshal(out.Source, &source); err != nil {
+			return err
+		}
+		if s.known == nil || len(s.known) == maxSources {
+			s.known = map[string]protocol.ModelSource{}
+		}
+		s.known[string(out.Source)] = source
+	}
+	v.Source = source
+	return nil
 }
 
 // MaxHolders bounds the workers that a job remembers.

@@ -169,6 +169,7 @@ func (s *Store) open(ctx context.Context) (err error) {
 	if s.Jobs, err = openBucket[Job](ctx, s, shards...); err != nil {
 		return err
 	}
+	s.Jobs.parse = new(sources).parseJob
 	if s.Workers, err = openBucket[Worker](ctx, s, "workers"); err != nil {
 		return err
 	}
