@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -29,11 +30,15 @@ import (
 const (
 	childFolder = "STUDIO_TEST_FOLDER"
 	childListen = "STUDIO_TEST_LISTEN"
+	childTLS    = "STUDIO_TEST_TLS" // folder with cert.pem and key.pem
 )
 
 func TestMain(m *testing.M) {
 	if options := os.Getenv(childNATS); options != "" {
 		os.Exit(serveNATS(options))
+	}
+	if what := os.Getenv(childBare); what != "" {
+		os.Exit(serveBare(what))
 	}
 	if dir := os.Getenv(childFolder); dir != "" {
 		os.Exit(child(dir, os.Getenv(childListen)))
@@ -47,6 +52,9 @@ func child(dir, listen string) int {
 	cfg := Config{Data: dir, Listen: listen, AutoApprove: true, Log: slog.New(slog.DiscardHandler)}
 	if addresses := os.Getenv(childCluster); addresses != "" {
 		cfg.Cluster = &store.Cluster{URL: addresses}
+	}
+	if certs := os.Getenv(childTLS); certs != "" {
+		cfg.TLSCert, cfg.TLSKey = filepath.Join(certs, "cert.pem"), filepath.Join(certs, "key.pem")
 	}
 	if os.Getenv("STUDIO_TEST_LOG") != "" {
 		cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, nil))

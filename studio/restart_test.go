@@ -27,28 +27,28 @@ type process struct {
 	cmd *exec.Cmd
 }
 
-func startProcess(t *testing.T, dir, listen string, env ...string) *process {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0]) // #nosec G204 -- this very program
+func startProcess(tb testing.TB, dir, listen string, env ...string) *process {
+	tb.Helper()
+	cmd := exec.CommandContext(tb.Context(), os.Args[0]) // #nosec G204 -- this very program
 	cmd.Env = append(append(os.Environ(), childFolder+"="+dir, childListen+"="+listen), env...)
-	cmd.Stderr = t.Output()
+	cmd.Stderr = tb.Output()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	address, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	token, err := os.ReadFile(filepath.Join(dir, "operator-token"))
 	if err != nil {
-		t.Fatalf("%v, the studio said %s", err, address)
+		tb.Fatalf("%v, the studio said %s", err, address)
 	}
-	p := &process{farmAt(t, strings.TrimSpace(address), strings.TrimSpace(string(token))), cmd}
-	t.Cleanup(p.kill)
+	p := &process{farmAt(tb, strings.TrimSpace(address), strings.TrimSpace(string(token))), cmd}
+	tb.Cleanup(p.kill)
 	return p
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -42,4 +43,25 @@ func ProcessorTime(tb testing.TB, pid int) time.Duration {
 		all += ran
 	}
 	return all
+}
+
+// Peak returns the most memory of a process that was in RAM at once since it
+// began, in bytes.
+func Peak(tb testing.TB, pid int) float64 {
+	tb.Helper()
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for line := range strings.Lines(string(data)) {
+		if text, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			var kib float64
+			if _, err := fmt.Sscan(text, &kib); err != nil {
+				tb.Fatal(err)
+			}
+			return kib * 1024
+		}
+	}
+	tb.Fatalf("the kernel says no peak of process %d", pid)
+	return 0
 }
