@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // Draft is the folder into which one attempt at a job writes its result. It is
@@ -137,7 +138,8 @@ func (d *Draft) commit(r Result) (e Entry, err error) {
 
 // store brings result and manifest to the disk, both at once: one may wait for
 // the other's journal no longer than for its own. That neither is durable
-// without the other is all the same before the rename into ready/.
+// without the other is all the same before the rename into ready/. A short text
+// is in the manifest, and its own file need not reach the disk.
 func (d *Draft) store(r Result) (Entry, error) {
 	made, err := d.settle(r.Data) // S1
 	if err != nil {
@@ -148,6 +150,9 @@ func (d *Draft) store(r Result) (Entry, error) {
 		Prompt: r.Prompt, Model: r.Model, StudioURL: r.StudioURL, WorkerID: r.WorkerID,
 		Started: r.Started, Created: time.Now(),
 		dir: filepath.Join(d.o.ready.dir, entryName(d.jobID, d.attempt)), verified: true,
+	}
+	if short(r.Data) {
+		e.Text = r.Data
 	}
 	manifest, err := encodeManifest(e)
 	if err == nil {
@@ -172,6 +177,11 @@ func (d *Draft) store(r Result) (Entry, error) {
 	return e, nil
 }
 
+// short says whether a result goes into its manifest.
+func short(data string) bool {
+	return data != "" && len(data) <= maxShort && utf8.ValidString(data)
+}
+
 // stored is a result file on its way to the disk.
 type stored struct {
 	sum    string
@@ -186,6 +196,10 @@ func (d *Draft) settle(data string) (stored, error) {
 	if data != "" {
 		sum := sha256.Sum256([]byte(data))
 		s.sum, s.size = hex.EncodeToString(sum[:]), int64(len(data))
+		if short(data) {
+			s.synced <- nil
+			return s, d.o.writeShort(d.dir, data)
+		}
 		go func() { s.synced <- d.o.writeNew(d.dir, resultFile, strings.NewReader(data)) }()
 		return s, nil
 	}

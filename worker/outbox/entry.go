@@ -19,8 +19,9 @@ const (
 	maxText     = 4096     // bytes of an id, a model, an address or a reason
 	maxPrompt   = 16 << 20 // bytes; an offer's frame is no larger (protocol spec §3.11)
 	maxAttempt  = 1_000_000_000
-	maxResult   = 1 << 40              // bytes of a result
-	maxManifest = 6*maxPrompt + 64<<10 // bytes; JSON spells a control character with six
+	maxResult   = 1 << 40                         // bytes of a result
+	maxShort    = 16 << 10                        // bytes of a result that is in the manifest, too
+	maxManifest = 6*(maxPrompt+maxShort) + 64<<10 // bytes; JSON spells a control character with six
 )
 
 // Names in the folder of an entry.
@@ -55,6 +56,10 @@ type Entry struct {
 	MissingSince time.Time `json:"missing_since,omitzero"` // first 404
 	KeptAt       time.Time `json:"kept_at,omitzero"`       // when it came into kept/
 	Reason       string    `json:"reason,omitempty"`       // why it lies in refused/
+
+	// Text is a short result itself. It is durable with the manifest, so that
+	// its file costs no sync: a power cut that loses the file loses nothing.
+	Text string `json:"text,omitempty"`
 
 	dir      string
 	verified bool   // the bytes were read and hashed by this process
@@ -97,12 +102,20 @@ func (e Entry) check() error {
 	case len(e.Prompt) > maxPrompt || len(e.Model) > maxText || len(e.StudioURL) > maxText ||
 		len(e.WorkerID) > maxText || len(e.Reason) > maxText:
 		return errors.New("a text is too long")
+	case e.Text != "" && !e.isResult([]byte(e.Text)):
+		return errors.New("the text is not the result")
 	case e.Created.IsZero():
 		return errors.New("the time of creation is missing")
 	case e.Tries < 0:
 		return errors.New("the number of tries is negative")
 	}
 	return nil
+}
+
+// isResult says whether data is the result, byte for byte.
+func (e Entry) isResult(data []byte) bool {
+	sum := sha256.Sum256(data)
+	return int64(len(data)) == e.Size && hex.EncodeToString(sum[:]) == e.SHA256
 }
 
 // checkJob says what is wrong with a job id or the number of an attempt.

@@ -233,11 +233,11 @@ func TestCommitFromMemory(t *testing.T) {
 		is   error
 	}{
 		{"well", nil, nil},
-		{"row 7: EIO at the sync of the result once", failing("sync", resultFile, 1, syscall.EIO), nil},
-		{"row 7: EIO at the sync of the result twice", failing("sync", resultFile, 2, syscall.EIO), syscall.EIO},
 		{"row 6: ENOSPC at the write of the result", failing("write", resultFile, 1, syscall.ENOSPC), nil},
+		{"row 6: ENOSPC at the write of the result twice", failing("write", resultFile, 2, syscall.ENOSPC), syscall.ENOSPC},
 		{"row 6: ENOSPC at the making of the result", failing("open", resultFile, 1, syscall.ENOSPC), nil},
 		{"row 7: EIO at the sync of the manifest once", failing("sync", manifestFile, 1, syscall.EIO), nil},
+		{"row 7: EIO at the sync of the manifest twice", failing("sync", manifestFile, 2, syscall.EIO), syscall.EIO},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			root := t.TempDir()
@@ -266,6 +266,37 @@ func TestCommitFromMemory(t *testing.T) {
 			wantFile(t, e.Path(), []byte(text))
 		})
 	}
+	// Longer ones have a file of their own, which is synced.
+	long := `"` + strings.Repeat("x", maxShort) + `"`
+	for _, tc := range []struct {
+		name string
+		fs   FS
+		is   error
+	}{
+		{"row 7: EIO at the sync of a long result once", failing("sync", resultFile, 1, syscall.EIO), nil},
+		{"row 7: EIO at the sync of a long result twice", failing("sync", resultFile, 2, syscall.EIO), syscall.EIO},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			root := t.TempDir()
+			r := someResult()
+			fromMemory(&r)
+			r.Data = long
+			d, err := open(t, root, tc.fs).Begin("job", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := d.Commit(r)
+			if !errors.Is(err, tc.is) || tc.is == nil && err != nil {
+				t.Fatalf("commit: %v, want %v", err, tc.is)
+			}
+			if e, ok := open(t, root, nil).Find("job"); ok != (tc.is == nil) || e.Text != "" {
+				t.Errorf("found %v, text %q", ok, e.Text)
+			}
+			if tc.is == nil {
+				wantFile(t, e.Path(), []byte(long))
+			}
+		})
+	}
 	o := open(t, t.TempDir(), nil)
 	d, err := o.Begin("job", 0)
 	if err != nil {
@@ -273,5 +304,49 @@ func TestCommitFromMemory(t *testing.T) {
 	}
 	if _, err := d.Commit(Result{Kind: "llm", Ext: "json"}); err == nil {
 		t.Error("row 22: an empty result was stored")
+	}
+}
+
+// The file of a short result is not synced: what a power cut may leave of it is
+// replaced by what the manifest holds.
+func TestRow4ShortResultWithoutItsFile(t *testing.T) {
+	const text = `{"object":"chat.completion"}`
+	for name, spoil := range map[string]func(string) error{
+		"lost":    os.Remove,
+		"empty":   func(path string) error { return os.Truncate(path, 0) },
+		"partial": func(path string) error { return os.Truncate(path, 9) },
+		"zeroed":  func(path string) error { return os.WriteFile(path, make([]byte, len(text)), 0o600) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			o := open(t, root, nil)
+			r := someResult()
+			r.File, r.Data, r.Kind, r.Ext = "", text, "llm", "json"
+			d, err := o.Begin("job", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := d.Commit(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := spoil(e.Path()); err != nil {
+				t.Fatal(err)
+			}
+			again := open(t, root, nil)
+			e, ok := again.Find("job")
+			if !ok {
+				t.Fatal("not found after the power cut")
+			}
+			if got, err := again.ReadJSON(e); err != nil || string(got) != text {
+				t.Errorf("read %s, %v", got, err)
+			}
+			wantFile(t, e.Path(), []byte(text))
+			path, err := again.Delivered(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantFile(t, path, []byte(text))
+		})
 	}
 }

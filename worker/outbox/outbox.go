@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/rand"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -235,8 +233,7 @@ func (o *Outbox) ReadJSON(e Entry) (json.RawMessage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the result of job %q: %w", e.JobID, err)
 	}
-	sum := sha256.Sum256(data)
-	if hex.EncodeToString(sum[:]) != e.SHA256 || !json.Valid(data) {
+	if !e.isResult(data) || !json.Valid(data) {
 		err := fmt.Errorf("read the result of job %q: %w", e.JobID, ErrDamaged)
 		return nil, errors.Join(err, o.refuse(e, err.Error()))
 	}
@@ -486,6 +483,13 @@ func (o *Outbox) readEntry(dir, name string) (Entry, error) {
 		return Entry{}, fmt.Errorf("%w: the manifest is that of another entry", ErrDamaged)
 	}
 	e.dir = dir
+	if e.Text != "" {
+		if data, err := o.readFile(dir, resultFile, maxShort); err != nil || string(data) != e.Text {
+			if err := o.writeShort(dir, e.Text); err != nil { // it never reached the disk
+				return Entry{}, err
+			}
+		}
+	}
 	f, err := o.openResult(e)
 	if err != nil {
 		return Entry{}, err
@@ -536,6 +540,26 @@ func (o *Outbox) writeFile(dir, name string, data []byte) error {
 	o.log.Warn("file not written, trying a new one", "file", name, "error", err)
 	o.makeRoom(err)
 	return o.writeNew(dir, name, bytes.NewReader(data))
+}
+
+// writeShort writes a result that its manifest holds, too. It is not synced. A
+// full disk gets the ballast first.
+func (o *Outbox) writeShort(dir, text string) error {
+	write := func() error {
+		f, err := o.create(dir, resultFile)
+		if err != nil {
+			return err
+		}
+		_, err = io.WriteString(f, text)
+		return errors.Join(err, f.Close())
+	}
+	err := write()
+	if err == nil {
+		return nil
+	}
+	o.log.Warn("file not written, trying a new one", "file", resultFile, "error", err)
+	o.makeRoom(err)
+	return write()
 }
 
 // create makes the file name in dir, which replaces one that is there.
