@@ -4,6 +4,7 @@
 package sessiontest
 
 import (
+	"bytes"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -85,6 +86,7 @@ type Conn struct {
 
 	mu   sync.Mutex
 	acks bool
+	deaf bool // to log lines
 }
 
 // Accept waits for the next session.
@@ -118,12 +120,30 @@ func (c *Conn) Silence() {
 	c.acks = false
 }
 
+// IgnoreLogs lets log batches pass unread, for benchmarks: to decode hundreds of
+// lines takes this side longer than what is measured.
+func (c *Conn) IgnoreLogs() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deaf = true
+}
+
+// ignores says whether a frame is to pass unread.
+func (c *Conn) ignores(frame []byte) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.deaf && bytes.HasPrefix(frame, []byte(`{"type":"`+protocol.LogBatch{}.Type()+`"`))
+}
+
 func (c *Conn) read() {
 	defer close(c.frames)
 	for {
 		_, data, err := c.WS.ReadMessage()
 		if err != nil {
 			return
+		}
+		if c.ignores(data) {
+			continue
 		}
 		frame, err := protocol.DecodeWorkerFrame(data)
 		if err != nil {
