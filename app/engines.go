@@ -172,7 +172,7 @@ func newEngines(cfg enginesConfig) (*engineSet, error) {
 	voices := piper.New(piper.Config{Log: log, Run: host, Speech: plain, Tool: piperTool, Models: models, Sound: sound})
 	removal := onnx.New(onnx.Config{Log: log, Run: host, Models: models, Inputs: in, Voice: voices})
 
-	llama, llamaServer := newLlama(log, places, models, root)
+	llama, llamaServer := newLlama(log, places, models, root, filepath.Dir(store.Path()))
 	set := &engineSet{llama: llama, inputs: in, close: func() {
 		llama.Close()
 		host.Close()

@@ -196,7 +196,7 @@ func (h *host) run(ctx context.Context) error {
 		g.Go(func() error { return h.health.Run(inner) })
 	}
 	g.Go(func() error { return h.engines.watch(inner, h.observers) })
-	g.Go(func() error { h.engines.giveBack(inner, &h.observers.Availability); return nil })
+	g.Go(func() error { h.engines.mindMemory(inner, &h.observers.Availability); return nil })
 	g.Go(func() error { h.heedConsent(inner); return nil })
 	finished := make(chan struct{})
 	var watcher errgroup.Group

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"studioworker/gpu"
 	"studioworker/worker/engine/llamacpp"
@@ -14,12 +15,13 @@ import (
 )
 
 // newLlama makes the engine of language models and the tool that finds its
-// program.
-func newLlama(log *slog.Logger, places tools.Places, models supply.Models, root func() string) (*llamacpp.Engine, *tools.Tool) {
+// program. state is the folder in which it remembers what is loaded.
+func newLlama(log *slog.Logger, places tools.Places, models supply.Models, root func() string, state string) (*llamacpp.Engine, *tools.Tool) {
 	tool := llamacpp.NewTool(places, os.Getenv("STUDIO_WORKER_LLAMA_SERVER"), func() []string { return slots(root(), string(llamacpp.ID)) })
 	tool.Log = log
 	return llamacpp.New(llamacpp.Config{
 		Log: log, Tool: tool, Models: models, Root: root, Own: ram.Own, Free: freeMemory(gpu.New(gpu.Config{Logger: log})),
+		Residency: filepath.Join(state, llamacpp.ResidencyFile),
 	}), tool
 }
 
@@ -39,12 +41,37 @@ func freeMemory(cards *gpu.Prober) func(context.Context, bool) (uint64, bool) {
 	}
 }
 
-// giveBack frees the memory of idle models when the person pauses: they want
-// their computer. It ends with ctx.
-func (e *engineSet) giveBack(ctx context.Context, availability *observe.Slot[observe.Availability]) {
+// mindMemory frees the memory of idle models when the person pauses: they want their
+// computer. When the worker starts, and after each pause, the models come back that
+// somebody asked for. It ends with ctx.
+func (e *engineSet) mindMemory(ctx context.Context, availability *observe.Slot[observe.Availability]) {
+	end := func() {}
+	defer func() { end() }()
+	gone := true
 	for now := range availability.Watch(ctx) {
-		if now.Block == observe.BlockPaused {
+		paused := now.Block == observe.BlockPaused
+		switch {
+		case paused && !gone:
+			end()
 			e.llama.Release()
+		case !paused && gone:
+			end = e.restore(ctx)
 		}
+		gone = paused
+	}
+}
+
+// restore begins to bring back the models that somebody asked for. The function that it
+// returns ends that.
+func (e *engineSet) restore(ctx context.Context) (end func()) {
+	ctx, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() { // end waits for it
+		defer close(done)
+		e.llama.Restore(ctx)
+	}()
+	return func() {
+		stop()
+		<-done
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"image"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,7 +25,9 @@ import (
 
 	"studioworker/studio/client"
 	"studioworker/worker/engine/enginetest"
+	"studioworker/worker/engine/llamacpp"
 	"studioworker/worker/engine/sdcpp/fakesd"
+	"studioworker/worker/localapi"
 	"studioworker/worker/observe"
 	"studioworker/worker/protocol"
 )
@@ -306,5 +309,72 @@ func TestRealServerDiesWithTheWorker(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRealModelStaysOverARestart: a model that a program asked for is in memory again
+// after a crash, goes while the person pauses, and comes back.
+func TestRealModelStaysOverARestart(t *testing.T) {
+	model := enginetest.File(t, "STUDIO_WORKER_TEST_LLM")
+	h, f, folder := newHome(t), newStudio(t), t.TempDir()
+	h.extra = append(h.extra, "STUDIO_WORKER_LLAMA_SERVER="+enginetest.Program(t, "STUDIO_WORKER_LLAMA_SERVER", "llama-server"))
+	h.write(t, f.url, fmt.Sprintf("local_api_port = 0\nmodels_root = %q\n", folder))
+	if err := errors.Join(os.Mkdir(filepath.Join(folder, "llm"), 0o700), os.Symlink(model, filepath.Join(folder, "llm", "small-talk.gguf"))); err != nil {
+		t.Fatal(err)
+	}
+	place := localapi.DiscoveryPath(h.config)
+	call := func(method, path, body string) (int, string) {
+		t.Helper()
+		data, err := os.ReadFile(place)
+		var found struct{ URL, Token string }
+		if err != nil || json.Unmarshal(data, &found) != nil {
+			t.Fatalf("%s: %v", data, err)
+		}
+		r, err := http.NewRequestWithContext(t.Context(), method, found.URL+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Authorization", "Bearer "+found.Token)
+		defer http.DefaultClient.CloseIdleConnections()
+		reply, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer reply.Body.Close()
+		text, err := io.ReadAll(reply.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return reply.StatusCode, string(text)
+	}
+	begin := func() *process {
+		t.Helper()
+		w := h.start(t, "run")
+		w.await(t, 1, "server welcomed")
+		return w
+	}
+	w := begin()
+	if status, text := call(http.MethodPost, "/models/load", `{"model":"small-talk"}`); status != http.StatusOK {
+		t.Fatalf("%d %s", status, text)
+	}
+	w.kill(t)
+	if err := os.Remove(place); err != nil { // else the next one's could be taken for it
+		t.Fatal(err)
+	}
+	w = begin()
+	w.await(t, 1, "model is loaded")
+	if _, text := call(http.MethodGet, "/models", ""); !strings.Contains(text, `"id":"small-talk","object":"model","kind":"llm","engine":"llama-cpp","loadable":true,"loaded":true`) {
+		t.Errorf("models %s", text)
+	}
+	h.want(t, "pause")
+	w.await(t, 1, "model is unloaded")
+	h.want(t, "resume")
+	w.await(t, 2, "model is loaded")
+	if status, text := call(http.MethodPost, "/models/unload", `{"model":"small-talk"}`); status != http.StatusOK {
+		t.Errorf("%d %s", status, text)
+	}
+	w.stop(t)
+	if data, err := os.ReadFile(filepath.Join(filepath.Dir(h.config), llamacpp.ResidencyFile)); err != nil || string(data) != `{"version":1,"resident":[]}`+"\n" {
+		t.Errorf("it remembers %q: %v", data, err)
 	}
 }

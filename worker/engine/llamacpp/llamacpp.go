@@ -4,7 +4,8 @@
 // A server holds one model in memory and stays for a while after its last job,
 // so that the next one answers at once. It is unloaded when it was idle for long,
 // when memory is short, when another model needs the room, and by Release and
-// Unload. One job runs at a time. Close stops everything; the servers also end
+// Unload. One that Load asked for does not go for the first and the third reason, and
+// Restore brings it back. One job runs at a time. Close stops everything; the servers also end
 // with the worker, however that ends.
 package llamacpp
 
@@ -62,6 +63,9 @@ type Config struct {
 	// Own tells how much memory a process has for itself, in bytes; nil means that
 	// nobody can tell.
 	Own func(pid int) (uint64, error)
+	// Residency is where it is remembered which models Load asked for; empty means
+	// that a restart forgets them.
+	Residency string
 	// Threads bounds the processor threads of a server; 0 leaves it to the program.
 	Threads int
 	// Keep is how long a server stays after its last job; 0 = two minutes.
@@ -81,6 +85,8 @@ type Engine struct {
 	minds  sync.WaitGroup
 	heads  heads
 
+	residents residency
+
 	mu     sync.Mutex
 	loaded map[string]*resident
 	// running is the job in flight: its key, and how it is stopped.
@@ -99,6 +105,7 @@ func New(cfg Config) *Engine {
 	}
 	life, end := context.WithCancelCause(context.Background())
 	e := &Engine{cfg: cfg, life: life, end: end, turn: make(chan struct{}, 1), loaded: map[string]*resident{}, states: map[string]State{}}
+	e.residents.path, e.residents.log = cfg.Residency, cfg.Log
 	e.turn <- struct{}{}
 	return e
 }

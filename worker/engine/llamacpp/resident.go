@@ -26,7 +26,7 @@ type resident struct {
 	model  string
 	server *server
 	held   *supply.Held
-	keep   atomic.Bool  // Load asked for it: it does not go for being idle
+	keep   atomic.Bool  // it is asked for: it goes neither for being idle nor for a job of another model
 	idle   atomic.Int64 // since when, in nanoseconds of the wall clock
 	jobs   int
 	own    uint64        // memory of its own after the first jobs, in bytes; 0 = not known yet
@@ -182,6 +182,7 @@ func (e *Engine) load(ctx context.Context, path string, p plan, held *supply.Hel
 		return nil, err
 	}
 	r := &resident{key: key, model: p.model, server: s, held: held, gone: make(chan struct{})}
+	r.keep.Store(e.residents.has(p.model))
 	r.idle.Store(time.Now().UnixNano())
 	e.mu.Lock()
 	e.loaded[key] = r
@@ -261,14 +262,14 @@ func sizeOf(paths []string) (uint64, error) {
 	return all, nil
 }
 
-// admit makes sure that a model fits into memory; idle ones make room for it
-// (engines spec §12).
+// admit makes sure that a model fits into memory; idle ones make room for it, as long
+// as nobody asked for them (engines spec §12).
 func (e *Engine) admit(ctx context.Context, cpu bool, need uint64) error {
 	if e.cfg.Free == nil {
 		return nil
 	}
 	free, known := e.cfg.Free(ctx, cpu)
-	if known && need+reserve > free && e.unloadIf(errRoom, func(*resident) bool { return true }) > 0 {
+	if known && need+reserve > free && e.unloadIf(errRoom, func(r *resident) bool { return !r.keep.Load() }) > 0 {
 		free, known = e.cfg.Free(ctx, cpu)
 	}
 	if !known || need+reserve <= free {
@@ -446,13 +447,17 @@ func (e *Engine) Loaded() []string {
 	return names
 }
 
-// Load brings a model into memory and keeps it there until Unload. A model that is
-// there already stays.
+// Load brings a model into memory and keeps it there until Unload, also over restarts
+// of the worker. A model that is there already stays. One that cannot be loaded now stays
+// asked for.
 func (e *Engine) Load(ctx context.Context, model string, source engine.Source, progress func(engine.Progress)) error {
 	if err := e.take(ctx); err != nil {
 		return err
 	}
 	defer e.give()
+	if len(source.Files) > 0 || slices.Contains(e.Stems(), model) {
+		e.residents.set(model, true) // before it is there: a crash in between loses nothing
+	}
 	r, err := e.acquire(ctx, plan{model: model, source: source, context: source.Defaults.ContextSize}, progress)
 	if err != nil {
 		return e.failed(err)
@@ -461,11 +466,12 @@ func (e *Engine) Load(ctx context.Context, model string, source engine.Source, p
 	return nil
 }
 
-// Unload takes a model out of memory. A job that runs on it is stopped. A model
+// Unload takes a model out of memory, where it is no longer asked for. A job that runs on it is stopped. A model
 // that is not there is left so.
 func (e *Engine) Unload(ctx context.Context, model string) error {
 	ctx, cancel := context.WithTimeout(ctx, unloadPatience)
 	defer cancel()
+	e.residents.set(model, false)
 	e.mu.Lock()
 	if r := e.loaded[e.running]; r != nil && r.model == model && e.stopRunning != nil {
 		e.stopRunning(&engine.Error{Class: engine.ClassCancelled, Err: fmt.Errorf("cancelled: %w", errUnload)})
