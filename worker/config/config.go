@@ -54,6 +54,8 @@ type Config struct {
 	StreamPort          *uint16 `toml:"stream_port,omitempty"`
 	DrainSecs           *uint32 `toml:"drain_secs,omitempty"` // ours: wait for a running job when stopping
 
+	AutoUpdateHours []string `toml:"auto_update_hours,omitempty"` // ours: when updates are installed, as WeeklyHours; none = always
+
 	// Ours: when no jobs are taken.
 	WeeklyHours    []string `toml:"weekly_hours,omitempty"`     // entries as package hours reads them; none = always
 	PauseOnBattery bool     `toml:"pause_on_battery,omitempty"` // take none without mains power
@@ -228,6 +230,9 @@ func (c Config) checkThreshold() error {
 func (c Config) checkHours() error {
 	if _, err := hours.Parse(c.WeeklyHours); err != nil {
 		return fmt.Errorf("weekly_hours: %w", err)
+	}
+	if _, err := hours.Parse(c.AutoUpdateHours); err != nil {
+		return fmt.Errorf("auto_update_hours: %w", err)
 	}
 	return nil
 }

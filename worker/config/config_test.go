@@ -125,6 +125,7 @@ func TestSpec154FilesThatAreRefused(t *testing.T) {
 		{"negative threshold", "api_base_url = \"https://a.example\"\nvram_threshold_gb = -1.0", nil, "threshold must be >= 0"},
 		{"no number", "api_base_url = \"https://a.example\"\nvram_threshold_gb = nan", nil, "must be a number"},
 		{"hours", "api_base_url = \"https://a.example\"\nvram_threshold_gb = 1.0\nweekly_hours = [\"mon 8-9\"]", nil, `weekly_hours: "mon 8-9": "8" is no time`},
+		{"hours of updates", "api_base_url = \"https://a.example\"\nvram_threshold_gb = 1.0\nauto_update_hours = [\"mon 8-9\"]", nil, `auto_update_hours: "mon 8-9": "8" is no time`},
 		{"hours that are no list", "api_base_url = \"https://a.example\"\nvram_threshold_gb = 1.0\nweekly_hours = \"mon\"", nil, "line 3"},
 	} {
 		path := write(t, tc.text, 0o600)

@@ -81,6 +81,7 @@ func Descriptors() []Descriptor {
 			Key: "drain_secs", Kind: KindWhole, Unit: "s", Max: MaxDrainSecs, Default: strconv.Itoa(DefaultDrainSecs),
 			Meaning: "seconds that a stop waits for the running job", Editable: true,
 		},
+		{Key: "auto_update_hours", Kind: KindList, Default: "always", Meaning: "when updates are fetched and installed, written like `weekly_hours`", Editable: true},
 		{Key: "weekly_hours", Kind: KindList, Default: "always", Meaning: "when jobs are taken, like `[\"mon-fri 18:00-08:00\", \"sat,sun 00:00-24:00\"]`", Editable: true},
 		{Key: "pause_on_battery", Kind: KindSwitch, Default: "false", Meaning: "take no jobs without mains power", Editable: true},
 		{
