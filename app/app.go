@@ -35,18 +35,22 @@ type Streams struct {
 // command is what all commands share.
 type command struct {
 	Streams
+	args       []string // as they came
 	configPath string
 }
 
 // Main runs one command and returns the exit code.
 func Main(ctx context.Context, args []string, s Streams) int {
-	root := newRoot(&command{Streams: s}) //nolint:contextcheck // cobra hands ctx to each command
+	root := newRoot(&command{Streams: s, args: args}) //nolint:contextcheck // cobra hands ctx to each command
 	root.SetArgs(args)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitOK
+	}
+	if code, ok := errors.AsType[exitError](err); ok { // another process has said why
+		return int(code)
 	}
 	fmt.Fprintln(s.Err, "studio-worker:", err)
 	if _, ok := errors.AsType[usageError](err); ok {
@@ -83,6 +87,7 @@ text, speech and video jobs. Without a command it opens the window.`,
 		c.enginesCommand(),
 		c.engineHostCommand(),
 		c.crashesCommand(),
+		c.updateCommand(),
 		c.toInstance("resume", "Take jobs again"),
 		c.toInstance("quit", "Stop the running worker in good order"),
 		&cobra.Command{

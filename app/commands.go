@@ -22,6 +22,7 @@ import (
 	"studioworker/worker/config"
 	"studioworker/worker/protocol"
 	"studioworker/worker/service"
+	"studioworker/worker/update/supervisor"
 )
 
 func (c *command) runCommand() *cobra.Command {
@@ -32,17 +33,26 @@ func (c *command) runCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			h, err := openHost(cmd.Context(), hostConfig{path: path, stderr: c.Err, must: true})
-			if errors.Is(err, errAlreadyRunning) {
-				fmt.Fprintf(c.Err, "studio-worker: a worker with this config is running already%s; nothing to do\n", c.pidOf(cmd.Context(), path))
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			return service.Managed(cmd.Context(), h.run)
+			return service.Managed(cmd.Context(), func(ctx context.Context) error {
+				return c.watched(ctx, path, func(ctx context.Context, parent *supervisor.Parent) error {
+					return c.runWorker(ctx, path, parent)
+				})
+			})
 		},
 	}
+}
+
+// runWorker runs a worker without a window.
+func (c *command) runWorker(ctx context.Context, path string, parent *supervisor.Parent) error {
+	h, err := openHost(ctx, hostConfig{path: path, stderr: c.Err, must: true, parent: parent})
+	if errors.Is(err, errAlreadyRunning) {
+		fmt.Fprintf(c.Err, "studio-worker: a worker with this config is running already%s; nothing to do\n", c.pidOf(ctx, path))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return h.run(ctx)
 }
 
 // pidOf names the running instance, if it answers.
@@ -288,7 +298,7 @@ func (s status) print(c *command) error {
 		if job == "" {
 			job = "none"
 		}
-		fmt.Fprintf(w, "running:\tpid %d\nsession:\t%s\ntakes jobs:\t%s\njob:\t%s\nresults waiting:\t%d\n", s.PID, r.Session, takes, job, r.Waiting)
+		fmt.Fprintf(w, "running:\tpid %d\nversion:\t%s\nsession:\t%s\ntakes jobs:\t%s\njob:\t%s\nresults waiting:\t%d\n", s.PID, cmp.Or(r.Version, "unknown"), r.Session, takes, job, r.Waiting)
 		if r.Skew != "" {
 			fmt.Fprintf(w, "clock:\tthe studio's is ahead by %s; is this computer's right?\n", r.Skew)
 		}

@@ -82,11 +82,11 @@ func (h *host) FreeSpace(path string) (uint64, error) {
 	}
 }
 
-// CheckUpdate says that this build does not update itself.
-func (h *host) CheckUpdate(context.Context) error { return errors.ErrUnsupported }
+// CheckUpdate looks for a newer version.
+func (h *host) CheckUpdate(ctx context.Context) error { return h.updates.check(ctx) }
 
-// RestartForUpdate says that this build does not update itself.
-func (h *host) RestartForUpdate(context.Context) error { return errors.ErrUnsupported }
+// RestartForUpdate restarts into the newest version as soon as this one can stop.
+func (h *host) RestartForUpdate(ctx context.Context) error { return h.updates.apply(ctx, false) }
 
 // Submit queues a job in the private studio.
 func (h *host) Submit(ctx context.Context, kind, text string) error {

@@ -79,6 +79,12 @@ func (h *home) start(tb testing.TB, args ...string) *process {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return h.startProgram(tb, self, args...)
+}
+
+// startProgram runs another program as the program.
+func (h *home) startProgram(tb testing.TB, self string, args ...string) *process {
+	tb.Helper()
 	p := &process{
 		name: "studio-worker " + strings.Join(args, " "), ended: make(chan struct{}),
 		cmd: exec.CommandContext(context.WithoutCancel(tb.Context()), self, args...), out: newOutput(), err: newOutput(),

@@ -26,6 +26,7 @@ import (
 	"studioworker/worker/logs"
 	"studioworker/worker/observe"
 	"studioworker/worker/outbox"
+	"studioworker/worker/update/supervisor"
 )
 
 // host is the worker of this process and what it needs around it.
@@ -48,6 +49,10 @@ type host struct {
 	finish    chan struct{} // closed by FinishThenQuit
 	endOnce   sync.Once
 
+	parent  *supervisor.Parent // nil = nobody watches this process
+	updates *updates
+	follow  chan bool // room for one: the next version is to start, asked by a person or not
+
 	studios chan *privateStudio // room for one: what run is to serve
 
 	agreed atomic.Bool // crash reports may be sent: the config says so
@@ -64,6 +69,7 @@ type hostConfig struct {
 	must     bool // the config must be there already
 	private  bool // run the studio in this process, whatever the config says
 	outboxFS outbox.FS
+	parent   *supervisor.Parent
 }
 
 // errAlreadyRunning: another process is the instance of this config.
@@ -74,7 +80,7 @@ var errAlreadyRunning = errors.New("another worker is running with this config")
 func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	h = &host{
 		path: hc.path, observers: observe.New(), window: hc.window, show: make(chan struct{}, 1),
-		quit: make(chan struct{}), finish: make(chan struct{}), studios: make(chan *privateStudio, 1),
+		quit: make(chan struct{}), finish: make(chan struct{}), studios: make(chan *privateStudio, 1), follow: make(chan bool, 1), parent: hc.parent,
 	}
 	queue := new(logs.Queue)
 	h.logs = logs.NewHandler(h.observers.Logs, queue)
@@ -136,11 +142,12 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	}
 	h.worker, err = worker.New(worker.Config{
 		Store: store, Observers: h.observers, Logs: queue, Log: h.log, Router: h.engines.router, Warm: h.engines.llama, GPUs: cards.List,
-		Version: Version, Commit: commit(), Private: h.private != nil, OutboxFS: hc.outboxFS, MachineID: identity.MachineID,
+		Version: Version, Commit: commit(), Updates: h.parent != nil, Private: h.private != nil, OutboxFS: hc.outboxFS, MachineID: identity.MachineID,
 	})
 	if err != nil {
 		return nil, err
 	}
+	h.updates = h.openUpdates(ctx, store)
 	h.openLocalAPI(ctx, store.Get())
 	if listen := store.Get().HealthListen; listen != "" {
 		h.health, err = health.New(ctx, health.Config{Listen: listen, Version: Version, Observers: h.observers, Log: h.log})
@@ -198,15 +205,22 @@ func (h *host) run(ctx context.Context) error {
 	g.Go(func() error { return h.engines.watch(inner, h.observers) })
 	g.Go(func() error { h.engines.mindMemory(inner, &h.observers.Availability); return nil })
 	g.Go(func() error { h.heedConsent(inner); return nil })
+	g.Go(func() error { return h.updates.run(inner) })
+	h.parent.Tell(supervisor.Message{Kind: supervisor.Opened, Results: h.resultCount()})
 	finished := make(chan struct{})
 	var watcher errgroup.Group
+	watcher.Go(func() error { h.tellConnected(inner); return nil })
 	watcher.Go(func() error { h.tellManager(inner, finished); return nil })
 	watcher.Go(func() error {
 		select {
 		case s := <-signals:
 			h.log.Info("stopping", "signal", s.String())
 			stop()
+		case <-h.parent.Gone():
+			h.log.Info("stopping", "reason", "whoever started this process asks for it, or is gone")
+			stop()
 		case <-h.quit:
+			h.updates.stopping()
 			stop()
 		case <-studioCtx.Done(): // the studio failed
 			stop()
@@ -229,6 +243,15 @@ func (h *host) run(ctx context.Context) error {
 			h.log.Info("asked to quit after the running job")
 			h.worker.Finish(idle)
 			h.Quit()
+		case asked := <-h.follow:
+			h.log.Info("making room for the next version", "asked", asked)
+			if !asked {
+				h.worker.Finish(idle)
+			}
+			if idle.Err() == nil {
+				h.updates.leave(asked)
+				h.Quit()
+			}
 		case <-idle.Done():
 		}
 		return nil
@@ -239,7 +262,9 @@ func (h *host) run(ctx context.Context) error {
 	stopWaiting()
 	stopStudio()
 	stopHistory()
-	return errors.Join(err, studios.Wait(), remembering.Wait(), watcher.Wait(), h.instance.release())
+	err = errors.Join(err, studios.Wait(), remembering.Wait(), watcher.Wait(), h.instance.release())
+	h.updates.left()
+	return err
 }
 
 // muchSkew is when a status speaks of the clock.
@@ -285,6 +310,8 @@ func (h *host) answer(q question) answer {
 		h.Quit()
 	case askReload:
 		h.worker.Reload()
+	case askUpdate, askCheckUpdate, askApplyUpdate, askIdleUpdate:
+		a.Update, a.Error = h.answerUpdate(q.Command)
 	default:
 		a.Error = "the running worker does not know this command; it may be another version"
 	}
@@ -300,6 +327,7 @@ func (h *host) status() *runningStatus {
 		Sentence:     observe.Sentence(available, time.Now()),
 		Job:          h.observers.CurrentJob.Get().ID,
 		Waiting:      h.observers.Outbox.Get().Count,
+		Version:      Version,
 	}
 	if session.Skew.Abs() > muchSkew {
 		s.Skew = session.Skew.Round(time.Second).String()

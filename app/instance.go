@@ -48,8 +48,11 @@ type question struct {
 
 // limit is how long the answer to a question may take.
 func (q question) limit() time.Duration {
-	if q.Command == askSaveKept {
+	switch q.Command {
+	case askSaveKept:
 		return saveTime
+	case askCheckUpdate:
+		return checkTime
 	}
 	return instanceTime
 }
@@ -60,6 +63,7 @@ type answer struct {
 	PID    int            `json:"pid"`
 	Window bool           `json:"window"` // the instance has one
 	Status *runningStatus `json:"status,omitempty"`
+	Update *updateStatus  `json:"update,omitempty"`
 	Lines  string         `json:"lines,omitempty"` // for askLogs and askKept; each ends with a newline
 	More   int            `json:"more,omitempty"`  // for askKept: how many did not fit
 }
@@ -70,7 +74,8 @@ type runningStatus struct {
 	Availability string `json:"availability"` // the reason why no jobs are taken; empty = they are
 	Sentence     string `json:"sentence"`     // the same in words
 	Job          string `json:"job,omitempty"`
-	Waiting      int    `json:"waiting"`        // results in the outbox
+	Waiting      int    `json:"waiting"` // results in the outbox
+	Version      string `json:"version,omitempty"`
 	Skew         string `json:"skew,omitempty"` // how far the studio's clock is ahead, when that is much
 }
 

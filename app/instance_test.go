@@ -88,7 +88,7 @@ func TestOneInstance(t *testing.T) {
 		t.Errorf("the config folder: %v, %v", info, err)
 	}
 
-	if s := h.runningStatusOf(t); s.PID != pid || s.Running == nil || *s.Running != (runningStatus{Session: "connected", Sentence: "Ready for jobs"}) ||
+	if s := h.runningStatusOf(t); s.PID != pid || s.Running == nil || *s.Running != (runningStatus{Session: "connected", Sentence: "Ready for jobs", Version: Version}) ||
 		!strings.HasPrefix(s.Registration, "approved as wk-") {
 		t.Errorf("status is %+v, running %+v", s, s.Running)
 	}

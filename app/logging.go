@@ -73,6 +73,9 @@ func closing(flush func(), file io.Closer) func() {
 	}
 }
 
+// journalLogger logs to stderr as the journal reads it.
+func journalLogger() *slog.Logger { return slog.New(journalHandler(os.Stderr)) }
+
 // plainLogger logs to stderr only.
 func plainLogger(stderr io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(stderr, nil)) }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"studioworker/worker/observe"
+	"studioworker/worker/update/supervisor"
 )
 
 // tellManager tells systemd what the worker does, and that it lives; once ctx has ended,
@@ -18,10 +19,14 @@ import (
 // The sign of life goes out only when this process answers on its own instance socket. A
 // worker whose parts wait for each other for ever would still have a timer.
 func (h *host) tellManager(ctx context.Context, finished <-chan struct{}) {
-	if os.Getenv("NOTIFY_SOCKET") == "" {
+	if os.Getenv("NOTIFY_SOCKET") == "" && h.parent == nil {
 		return
 	}
 	tell := func(state string) {
+		if h.parent != nil { // it is the one that systemd knows
+			h.parent.Tell(supervisor.Message{Kind: supervisor.Notify, Text: state})
+			return
+		}
 		if _, err := daemon.SdNotify(false, state); err != nil {
 			h.log.Debug("systemd was not told", "error", err)
 		}

@@ -218,6 +218,9 @@ func (h *host) login() (service.Login, error) {
 	if err != nil {
 		return service.Login{}, fmt.Errorf("find this program: %w", err)
 	}
+	if installed := h.parent.Installed(); installed != "" { // a version goes when the next is there
+		program = installed
+	}
 	l := service.Login{Program: program, File: h.path}
 	if usual, err := config.DefaultPath(); err == nil && usual == h.path {
 		l.File = "" // the usual one, wherever the account moves to

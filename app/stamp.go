@@ -18,6 +18,12 @@ var (
 	// CrashDSN is where crash reports go of people who agree to it, as Sentry names it;
 	// empty = this build has nowhere to send them.
 	CrashDSN string
+	// ReleaseSeq is the place of this program in the order of releases, a whole number;
+	// 0 = unknown: then it takes no release that wants a certain one to start from.
+	ReleaseSeq = "0"
+	// Probation is how long a new version must live until it is kept, as Go writes a
+	// duration; empty = ten minutes.
+	Probation string
 )
 
 // commit is the revision of the sources, 12 digits of it; empty when the build did not

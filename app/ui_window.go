@@ -14,6 +14,7 @@ import (
 
 	"studioworker/ui"
 	"studioworker/ui/desktop"
+	"studioworker/worker/update/supervisor"
 )
 
 // variant names this build.
@@ -30,17 +31,36 @@ func (c *command) uiCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ui [--hidden]", Short: "Open the window (the default)", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.window(cmd.Context(), windowOptions{hidden: hidden})
+			return c.watchedWindow(cmd.Context(), windowOptions{hidden: hidden})
 		},
 	}
 	cmd.Flags().BoolVar(&hidden, "hidden", false, "start in the tray")
 	return cmd
 }
 
-type windowOptions struct{ hidden, demo bool }
+type windowOptions struct {
+	hidden, demo bool
+	parent       *supervisor.Parent
+}
 
 func (c *command) ui(ctx context.Context, demo bool) error {
-	return c.window(ctx, windowOptions{demo: demo})
+	if demo { // it has a folder of its own, and nobody keeps it
+		return c.window(ctx, windowOptions{demo: true})
+	}
+	return c.watchedWindow(ctx, windowOptions{})
+}
+
+// watchedWindow runs worker and window in the version that is to run.
+func (c *command) watchedWindow(ctx context.Context, o windowOptions) error {
+	path, err := c.path()
+	if err != nil {
+		return err
+	}
+	return c.watched(ctx, path, func(ctx context.Context, parent *supervisor.Parent) error {
+		o.parent = parent
+		o.hidden = o.hidden || parent.Unasked() // nobody waits to see it
+		return c.window(ctx, o)
+	})
 }
 
 // window runs worker and window. Fyne needs the main goroutine, so the worker
@@ -53,7 +73,7 @@ func (c *command) window(ctx context.Context, o windowOptions) error {
 	if err != nil {
 		return err
 	}
-	h, err := openHost(ctx, hostConfig{path: path, stderr: c.Err, window: true, private: o.demo})
+	h, err := openHost(ctx, hostConfig{path: path, stderr: c.Err, window: true, private: o.demo, parent: o.parent})
 	if errors.Is(err, errAlreadyRunning) {
 		return c.raise(ctx, path)
 	}

@@ -42,11 +42,11 @@ func (w *Worker) capabilities() protocol.Capabilities {
 	w.mu.Lock()
 	vram := w.vramGB
 	w.mu.Unlock()
-	no := false
+	updates := w.cfg.Updates && c.AutoUpdateEnabled
 	caps := protocol.Capabilities{
 		MachineName: w.machine.name, Username: w.machine.user, AgentVersion: w.cfg.Version, Engine: engineName,
 		VRAMTotalGB: vram, VRAMThresholdGB: c.VRAMThresholdGB, AutoEnabled: w.availability.AutoEnabled(),
-		AutoStart: false, AutoUpdate: &no, StartMinimised: &c.StartMinimised, OnlyWhenIdle: &c.OnlyWhenIdle,
+		AutoStart: false, AutoUpdate: &updates, StartMinimised: &c.StartMinimised, OnlyWhenIdle: &c.OnlyWhenIdle,
 		UserPresence: w.availability.Presence(), SupportedModels: []string{}, SupportedModelsPerKind: map[string][]string{},
 		Features: protocol.Features(), Instance: w.instance,
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -42,6 +43,7 @@ type Config struct {
 	GPUs      func(context.Context) ([]gpu.Device, error)
 	Version   string
 	Commit    string        // of the sources; empty = unknown
+	Updates   bool          // this process is updated when the config wants it
 	Private   bool          // the studio runs in this program
 	OutboxFS  outbox.FS     // nil = the real one
 	Heartbeat time.Duration // 0 = protocol.HeartbeatInterval
@@ -216,6 +218,13 @@ func (w *Worker) Finish(ctx context.Context) {
 	w.availability.Stop()
 	w.runner.Idle(ctx)
 }
+
+// Busy says whether a job is in flight, the studio's or one of this computer.
+func (w *Worker) Busy() bool { return w.runner.Busy() }
+
+// HTTP returns the client that reaches the network as the config says: by its proxies,
+// with its certificates.
+func (w *Worker) HTTP() *http.Client { return w.network.Client() }
 
 // StopNow makes a Run that is waiting for its job stop it instead.
 func (w *Worker) StopNow() { w.nowOnce.Do(func() { close(w.now) }) }

@@ -187,6 +187,9 @@ func (r *Runner) Cancel(jobID string, why error) bool {
 // Idle waits until no job is in flight, or ctx ends, and stops nothing.
 func (r *Runner) Idle(ctx context.Context) { r.gate.wait(ctx) }
 
+// Busy says whether a job is in flight.
+func (r *Runner) Busy() bool { return r.gate.taken() }
+
 // Drain waits until no job is in flight. When ctx ends first, it stops the job
 // and waits for that. Nothing new may be offered meanwhile.
 func (r *Runner) Drain(ctx context.Context) {
