@@ -59,6 +59,10 @@ func Main(ctx context.Context, args []string, s Streams) int {
 	return exitFail
 }
 
+// Commands is the whole command line, for what describes it. It has no streams: nothing in
+// it can be run.
+func Commands() *cobra.Command { return newRoot(&command{}) }
+
 func newRoot(c *command) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "studio-worker",
