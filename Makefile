@@ -1,6 +1,6 @@
 # Each verb is a thin call: the work is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help run build headless test test-engines lint fmt bench screenshots
+.PHONY: help run build headless test test-engines lint fmt bench screenshots release
 
 help: ## Show this list
 	@awk -F ': ## ' '/^[a-z]+: ## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -34,3 +34,7 @@ bench: ## Run every benchmark
 
 screenshots: ## Draw every page in every state into .tmp/screenshots/
 	@scripts/screenshots
+
+release: ## Build packages, archives and what updaters read: VERSION=1.2.3
+	@scripts/setup release
+	@scripts/release "$(VERSION)"

@@ -93,6 +93,18 @@ func TestSetupCommands(t *testing.T) {
 		{"like ubuntu", mint, "headless", []string{lists}, []string{aptInstall + "espeak-ng"}},
 		{"fedora", fedora, "test", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon openbox xdotool chromium " + fedoraClients}},
 		{"fedora, screenshots", fedora, "screenshots", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " xorg-x11-server-Xvfb dbus-daemon openbox xdotool chromium " + fedoraClients + " ImageMagick"}},
+		{"debian, release", debian, "release", []string{lists}, []string{aptInstall + "espeak-ng " + debianWindow + " binutils gettext-base zip"}},
+		{"fedora, release", fedora, "release", nil, []string{dnfInstall + "espeak-ng " + fedoraWindow + " binutils gettext-envsubst zip"}},
+		{
+			"debian, only proofs of a release are missing", debian, "release-check",
+			[]string{
+				lists, "usr/bin/espeak-ng", "usr/bin/gcc", "usr/include/stdio.h", "usr/bin/pkg-config", "usr/include/GL/gl.h", "usr/include/X11/Xlib.h",
+				"usr/include/X11/Xcursor/Xcursor.h", "usr/include/X11/extensions/Xrandr.h", "usr/include/X11/extensions/XInput2.h",
+				"usr/include/X11/extensions/Xinerama.h", "usr/include/X11/extensions/xf86vmode.h", "usr/bin/zip", "usr/bin/objdump", "usr/bin/envsubst",
+				"usr/sbin/debootstrap",
+			},
+			[]string{aptInstall + "unzip minisign desktop-file-utils appstream systemd man-db lintian rpm wine wine64"},
+		},
 		{"like fedora", rocky, "headless", nil, []string{dnfInstall + "espeak-ng"}},
 		{
 			"only what is missing", fedora, "test",
@@ -143,6 +155,13 @@ func TestSetupNamesWhatIsMissingOnAnUnknownSystem(t *testing.T) {
 		if !strings.Contains(output, want) {
 			t.Errorf("output lacks %q:\n%s", want, output)
 		}
+	}
+}
+
+func TestReleasesAreProvenOnDebian(t *testing.T) {
+	commands, output, code := setup(t, t.TempDir(), fedora, "release-check")
+	if code == 0 || len(commands) != 0 || !strings.Contains(output, "Debian and Ubuntu") {
+		t.Errorf("exit code %d, commands %q, output %q, want a refusal", code, commands, output)
 	}
 }
 

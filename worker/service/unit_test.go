@@ -4,8 +4,11 @@ import (
 	"encoding/xml"
 	"errors"
 	"io"
+	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The words of an entry's command, read by the two rules of the Desktop Entry
@@ -38,6 +41,27 @@ func TestDesktopEntryKeepsOddPaths(t *testing.T) {
 	words := entryWords(t, exec)
 	if len(words) != 5 || words[0] != odd || words[2] != "/c d" || words[4] != "--hidden" {
 		t.Errorf("%s\nreads as %q", exec, words)
+	}
+}
+
+// The unit of the packages is the one that `service install` writes, but for the program
+// and its config.
+func TestPackagesHaveTheSameUnit(t *testing.T) {
+	packaged, err := os.ReadFile("../../scripts/packaging/studio-worker.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := func(text string) (lines []string) {
+		for line := range strings.Lines(text) {
+			if line[0] != '#' && !strings.HasPrefix(line, "ExecStart=") {
+				lines = append(lines, line)
+			}
+		}
+		return lines
+	}
+	written := unit(Config{Program: "/usr/bin/studio-worker", File: "/c.toml", Drain: 20 * time.Second})
+	if got, want := settings(string(packaged)), settings(written); !slices.Equal(got, want) {
+		t.Errorf("packaged\n%s\nwritten\n%s", strings.Join(got, ""), strings.Join(want, ""))
 	}
 }
 
