@@ -114,6 +114,7 @@ func TestRow25TheConnectionIsCut(t *testing.T) {
 			e := &counting{Engine: synthetic.New(), runs: map[string]int{}}
 			w, seen := behind(t, p, e)
 			reaches(t, &seen.Session, func(s observe.Session) bool { return s.State == observe.SessionConnected })
+			runs, results := 0, 0
 			for _, fromStudio := range []bool{false, true} {
 				frames, cuts := 0, 0
 				// The session is cut in this frame, until a job is done before it comes.
@@ -124,10 +125,12 @@ func TestRow25TheConnectionIsCut(t *testing.T) {
 						w.Reload()
 						prompt := fmt.Sprintf("town %v %d %s", fromStudio, n, part)
 						job := f.awaitState(t, f.submit(t, kind, prompt), client.Done)
-						if runs := e.count(prompt); runs != 1 {
-							t.Errorf("cut after %s of frame %d (from the studio: %v): the engine ran %d times", part, n, fromStudio, runs)
+						ran := e.count(prompt)
+						if ran != 1 {
+							t.Errorf("cut after %s of frame %d (from the studio: %v): the engine ran %d times", part, n, fromStudio, ran)
 						}
 						f.result(t, job) // whole, and what the studio says it is
+						runs, results = runs+ran, results+1
 						if p.WasCut() {
 							cuts++
 							frames = n + 1
@@ -142,6 +145,7 @@ func TestRow25TheConnectionIsCut(t *testing.T) {
 				t.Logf("from the studio: %v: %d cuts in %d frames", fromStudio, cuts, frames)
 			}
 			reaches(t, &seen.Outbox, func(o observe.Outbox) bool { return o.Count == 0 })
+			t.Logf("engine runs: %d, results delivered: %d", runs, results)
 		})
 	}
 }

@@ -89,6 +89,7 @@ func TestRow05DiskFull(t *testing.T) {
 		if a := f.seen.Availability.Get(); a.Block != observe.BlockDiskFull {
 			t.Errorf("shown: %+v", a)
 		}
+		f.counts(t, 0, 0)
 	})
 	t.Run("while the engine writes", func(t *testing.T) {
 		t.Parallel()
@@ -120,6 +121,7 @@ func TestRow05DiskFull(t *testing.T) {
 		}
 		c.Send(t, protocol.CompleteAck{JobID: "small"})
 		f.job(t, "small", observe.OutcomeCompleted)
+		f.counts(t, 2, 1)
 	})
 }
 
@@ -170,4 +172,5 @@ func TestRow08ReadOnlyRemount(t *testing.T) {
 	}
 	c.Send(t, protocol.CompleteAck{JobID: "again"})
 	f.job(t, "again", observe.OutcomeCompleted)
+	f.counts(t, int(h.runs.Load()), 1) // one that finds no room for its files is not started
 }

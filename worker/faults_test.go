@@ -65,18 +65,12 @@ func (h *held) run(ctx context.Context, req engine.Request) (engine.Result, erro
 func TestRow11CredentialsRemoved(t *testing.T) {
 	t.Parallel()
 	s := newStudio(t)
-	var runs atomic.Int32
-	f := prepare(t, approved(s), func(ctx context.Context, req engine.Request) (engine.Result, error) {
-		runs.Add(1)
-		return answers(ctx, req)
-	}).start(t)
-	results := 0
+	f := prepare(t, approved(s), answers).start(t)
 	work := func(c *sessiontest.Conn, id string) {
 		c.Send(t, llmOffer(id, "test"))
 		sessiontest.Await(t, c, func(done protocol.CompleteJSON) bool { return done.JobID == id })
 		c.Send(t, protocol.CompleteAck{JobID: id})
 		f.job(t, id, observe.OutcomeCompleted)
-		results++
 	}
 	c := s.Welcome(t)
 	work(c, "before")
@@ -99,10 +93,7 @@ func TestRow11CredentialsRemoved(t *testing.T) {
 		t.Errorf("said %q", said)
 	}
 	work(c, "after")
-	if n := runs.Load(); n != 3 || results != 3 {
-		t.Errorf("%d runs of the engine, %d results delivered, want 3 of each", n, results)
-	}
-	t.Logf("%d runs of the engine, %d results delivered", runs.Load(), results)
+	f.counts(t, 3, 3)
 }
 
 // TestRow39FramesNobodyUnderstands: unknown frames and fields and wrong types cost
@@ -138,7 +129,7 @@ func TestRow39FramesNobodyUnderstands(t *testing.T) {
 	if now := f.seen.Session.Get(); now.State != observe.SessionConnected {
 		t.Errorf("the session is %+v", now)
 	}
-	t.Log("1 run of the engine, 1 result delivered")
+	f.counts(t, 1, 1)
 }
 
 // TestRow26And27TheLineGoesBad: the connection neither works nor ends. The worker
@@ -180,9 +171,7 @@ func TestRow26And27TheLineGoesBad(t *testing.T) {
 			}
 			again.Send(t, protocol.CompleteAck{JobID: "j"})
 			f.job(t, "j", observe.OutcomeCompleted)
-			if n := h.runs.Load(); n != 1 {
-				t.Errorf("the engine ran %d times", n)
-			}
+			f.counts(t, 1, 1)
 		})
 	}
 }
@@ -202,6 +191,7 @@ func TestRow25OneByteAtATime(t *testing.T) {
 	}
 	c.Send(t, protocol.CompleteAck{JobID: "j"})
 	f.job(t, "j", observe.OutcomeCompleted)
+	f.counts(t, 1, 1)
 }
 
 // TestRow24MemoryTakenByAnother: the card is looked at when the offer comes, and
@@ -211,11 +201,7 @@ func TestRow24MemoryTakenByAnother(t *testing.T) {
 	s := newStudio(t)
 	var free atomic.Uint64
 	free.Store(2 << 30)
-	ran := make(chan struct{}, 2)
-	f := prepare(t, approved(s), func(ctx context.Context, req engine.Request) (engine.Result, error) {
-		ran <- struct{}{}
-		return answers(ctx, req)
-	}, func(c *Config) {
+	f := prepare(t, approved(s), answers, func(c *Config) {
 		c.GPUs = func(context.Context) ([]gpu.Device, error) {
 			return []gpu.Device{{Name: "one", TotalBytes: 16 << 30, FreeBytes: free.Load()}}, nil
 		}
@@ -231,18 +217,14 @@ func TestRow24MemoryTakenByAnother(t *testing.T) {
 	if got := sessiontest.Await[protocol.Reject](t, c, nil); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if len(ran) > 0 {
-		t.Error("the engine was started")
-	}
+	f.counts(t, 0, 0)
 	free.Store(10 << 30) // the other program ended
 	c.Send(t, offer)
 	sessiontest.Await(t, c, accepted("j"))
 	sessiontest.Await[protocol.CompleteJSON](t, c, nil)
 	c.Send(t, protocol.CompleteAck{JobID: "j"})
 	f.job(t, "j", observe.OutcomeCompleted)
-	if len(ran) != 1 {
-		t.Errorf("the engine ran %d times", len(ran))
-	}
+	f.counts(t, 1, 1)
 }
 
 // TestRow42AnAcceptThatCameTooLate: another worker has the job. The studio ends
@@ -287,6 +269,7 @@ func TestRow42AnAcceptThatCameTooLate(t *testing.T) {
 	if _, kept := f.outbox.Find("late"); kept {
 		t.Error("something is left of the job")
 	}
+	f.counts(t, int(h.runs.Load()), 1) // the late job may end before its engine starts
 }
 
 // TestRow33ACaptivePortal: who answers the upgrade with a web page is no studio.
@@ -316,4 +299,5 @@ func TestRow33ACaptivePortal(t *testing.T) {
 	if n := s.called(); n != 0 {
 		t.Errorf("%d calls beside the session", n)
 	}
+	f.counts(t, 0, 0)
 }

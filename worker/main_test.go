@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -40,6 +41,17 @@ func (r runs) Models() map[engine.Kind][]string {
 
 func (r runs) Run(ctx context.Context, req engine.Request, _ func(engine.Progress)) (engine.Result, error) {
 	return r(ctx, req)
+}
+
+// counting is an engine that counts its runs.
+type counting struct {
+	engine.Engine
+	n *atomic.Int32
+}
+
+func (c counting) Run(ctx context.Context, req engine.Request, progress func(engine.Progress)) (engine.Result, error) {
+	c.n.Add(1)
+	return c.Engine.Run(ctx, req, progress)
 }
 
 func leave(req engine.Request, data string) (engine.Result, error) {
@@ -193,6 +205,7 @@ type fixture struct {
 	seen  *observe.WorkerObservers
 	stop  context.CancelFunc
 	ended chan error
+	ran   atomic.Int32 // how often an engine was started
 }
 
 // prepare makes a worker whose config is what change makes of the default; nil
@@ -213,7 +226,7 @@ func prepare(tb testing.TB, change func(*config.Config), run runs, tune ...func(
 			tb.Fatal(err)
 		}
 	}
-	router, err := engine.NewRouter(log, run, synthetic.New())
+	router, err := engine.NewRouter(log, counting{run, &f.ran}, counting{synthetic.New(), &f.ran})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -305,6 +318,22 @@ func (f *fixture) job(t *testing.T, id string, outcome observe.Outcome) observe.
 		return false
 	})
 	return found
+}
+
+// counts checks how often an engine ran, and how many results the studio has taken.
+func (f *fixture) counts(t *testing.T, ran, delivered int) {
+	t.Helper()
+	rows, _ := f.seen.RecentJobs.Since(0)
+	taken := 0
+	for _, row := range rows {
+		if row.Outcome == observe.OutcomeCompleted {
+			taken++
+		}
+	}
+	t.Logf("engine runs: %d, results delivered: %d", f.ran.Load(), taken)
+	if int(f.ran.Load()) != ran || taken != delivered {
+		t.Errorf("want %d engine runs and %d results delivered", ran, delivered)
+	}
 }
 
 // lines are the log lines that hold text.

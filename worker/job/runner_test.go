@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -153,6 +154,34 @@ type fixture struct {
 	seen   *observe.WorkerObservers
 	log    *text
 	stop   func() // ends Run and waits for it
+	ran    atomic.Int32
+}
+
+// counting is an engine that counts its runs.
+type counting struct {
+	engines
+	n *atomic.Int32
+}
+
+func (c counting) Run(ctx context.Context, req engine.Request, progress func(engine.Progress)) (engine.Result, error) {
+	c.n.Add(1)
+	return c.engines.Run(ctx, req, progress)
+}
+
+// counts checks how often an engine ran, and how many results the studio has taken.
+func (f *fixture) counts(t *testing.T, ran, delivered int) {
+	t.Helper()
+	rows, _ := f.seen.RecentJobs.Since(0)
+	taken := 0
+	for _, row := range rows {
+		if row.Outcome == observe.OutcomeCompleted {
+			taken++
+		}
+	}
+	t.Logf("engine runs: %d, results delivered: %d", f.ran.Load(), taken)
+	if int(f.ran.Load()) != ran || taken != delivered {
+		t.Errorf("want %d engine runs and %d results delivered", ran, delivered)
+	}
 }
 
 // setup starts a runner over run. deliver nil stores the result as a studio
@@ -179,7 +208,7 @@ func prepare(t *testing.T, root string, run engines, deliver func(*fixture, outb
 		deliver = (*fixture).taken
 	}
 	f.Runner = New(Config{
-		Engines: run, Availability: f.door, Outbox: f.outbox, Observers: f.seen, Log: log,
+		Engines: counting{run, &f.ran}, Availability: f.door, Outbox: f.outbox, Observers: f.seen, Log: log,
 		Deliver: func(_ context.Context, e outbox.Entry) (outbox.Outcome, error) { return deliver(f, e) },
 		Origin:  func() (string, string) { return "http://studio.example", "wk-20" },
 	})
@@ -357,6 +386,7 @@ func TestRow41Rejects(t *testing.T) {
 	next[protocol.CompleteJSON](t, l)
 	f.idle(t)
 	l.silent(t)
+	f.counts(t, 1, 0) // the result was not acknowledged
 }
 
 func TestSpec048And063And135AJSONJob(t *testing.T) {
@@ -493,6 +523,7 @@ func TestSection83AndRows17To22Failures(t *testing.T) {
 			if left := f.folder(t, "tmp"); len(left) != 0 || len(f.outbox.Entries()) != 0 {
 				t.Errorf("left behind: %q, %d entries", left, len(f.outbox.Entries()))
 			}
+			f.counts(t, 1, 0)
 		})
 	}
 }
@@ -531,14 +562,11 @@ func TestRow05ADiskThatTakesNoResult(t *testing.T) {
 	}
 	f.idle(t)
 	f.recent(t, 1)
+	f.counts(t, 0, 0)
 }
 
 func TestRow41ASessionLostInMidJob(t *testing.T) {
-	ran := 0
-	f := setup(t, runs(func(_ context.Context, req engine.Request, _ func(engine.Progress)) (engine.Result, error) {
-		ran++
-		return leave(req, "json", `{"n":1}`)
-	}), nil)
+	f := setup(t, makes("json", `{"n":1}`), nil)
 	lost := newLink()
 	lost.send = func(frame protocol.WorkerFrame) error {
 		if _, ok := frame.(protocol.CompleteJSON); ok {
@@ -569,17 +597,12 @@ func TestRow41ASessionLostInMidJob(t *testing.T) {
 	if row := f.recent(t, 1)[0]; row.Outcome != observe.OutcomeCompleted || row.ResultPath == "" {
 		t.Errorf("row %+v", row)
 	}
-	if ran != 1 {
-		t.Errorf("the engine ran %d times", ran)
-	}
+	f.counts(t, 1, 1)
 }
 
 func TestRow28AResultThatTheStudioDidNotWantIsOfferedAgain(t *testing.T) {
-	ran, tries := 0, 0
-	f := setup(t, runs(func(_ context.Context, req engine.Request, _ func(engine.Progress)) (engine.Result, error) {
-		ran++
-		return leave(req, "png", pngOf(t, 2, 2))
-	}), func(f *fixture, e outbox.Entry) (outbox.Outcome, error) {
+	tries := 0
+	f := setup(t, makes("png", pngOf(t, 2, 2)), func(f *fixture, e outbox.Entry) (outbox.Outcome, error) {
 		if tries++; tries > 1 {
 			return f.taken(e)
 		}
@@ -603,18 +626,15 @@ func TestRow28AResultThatTheStudioDidNotWantIsOfferedAgain(t *testing.T) {
 	next[protocol.Accept](t, l)
 	f.idle(t)
 	row = f.recent(t, 1)[0]
-	if _, err := os.Stat(row.ResultPath); err != nil || row.Outcome != observe.OutcomeCompleted || row.Error != "" || ran != 1 || tries != 2 {
-		t.Errorf("row %+v, %v; ran %d times, delivered %d times", row, err, ran, tries)
+	if _, err := os.Stat(row.ResultPath); err != nil || row.Outcome != observe.OutcomeCompleted || row.Error != "" || tries != 2 {
+		t.Errorf("row %+v, %v; %d deliveries", row, err, tries)
 	}
+	f.counts(t, 1, 1)
 }
 
 func TestRow09DamagedResults(t *testing.T) {
 	t.Run("JSON is computed anew", func(t *testing.T) {
-		ran := 0
-		f := setup(t, runs(func(_ context.Context, req engine.Request, _ func(engine.Progress)) (engine.Result, error) {
-			ran++
-			return leave(req, "json", `{"n":1}`)
-		}), nil)
+		f := setup(t, makes("json", `{"n":1}`), nil)
 		l := newLink()
 		f.Offer(t.Context(), llm("j", "p"), l)
 		next[protocol.Accept](t, l)
@@ -635,10 +655,13 @@ func TestRow09DamagedResults(t *testing.T) {
 		}
 		f.Offer(t.Context(), llm("j", "p"), l)
 		next[protocol.Accept](t, l)
-		if got := next[protocol.CompleteJSON](t, l); string(got.Result) != `{"n":1}` || ran != 2 {
-			t.Errorf("got %+v after %d runs", got, ran)
+		if got := next[protocol.CompleteJSON](t, l); string(got.Result) != `{"n":1}` {
+			t.Errorf("got %+v", got)
 		}
 		f.idle(t)
+		f.Acknowledged("j")
+		f.Settle()
+		f.counts(t, 2, 1)
 	})
 	t.Run("bytes that are refused are a failed job", func(t *testing.T) {
 		f := setup(t, makes("png", pngOf(t, 2, 2)), func(f *fixture, e outbox.Entry) (outbox.Outcome, error) {
@@ -659,6 +682,7 @@ func TestRow09DamagedResults(t *testing.T) {
 		if row := f.recent(t, 1)[0]; row.Outcome != observe.OutcomeFailed || row.ResultPath != "" || !strings.Contains(row.Error, "damaged") {
 			t.Errorf("row %+v", row)
 		}
+		f.counts(t, 1, 0)
 	})
 }
 
@@ -862,6 +886,7 @@ func TestRow02TheEndOfRunStopsTheJobAndLeavesNothing(t *testing.T) {
 	if left := f.folder(t, "tmp"); len(left) != 0 {
 		t.Errorf("left behind: %q", left)
 	}
+	f.counts(t, 1, 0)
 }
 
 func TestProgressFrames(t *testing.T) {

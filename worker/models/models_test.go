@@ -174,7 +174,7 @@ func TestSpec122AndOtherAnswers(t *testing.T) {
 	}
 }
 
-// Issue line: cut at 30 % five times, and fault row 43: cut at 99 %.
+// A download is cut at 30 % five times, and at 99 % (fault row 43).
 func TestRow43ACutDownloadGoesOn(t *testing.T) {
 	data := pattern(1_000_000)
 	s, f := newServer(t, data), newStore(t)
