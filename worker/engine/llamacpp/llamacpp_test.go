@@ -420,7 +420,7 @@ func TestCancelClosesTheRequest(t *testing.T) {
 	}
 }
 
-// Issue line 6: a server that ignores SIGTERM is gone within two seconds.
+// A server that ignores SIGTERM is gone within two seconds.
 func TestAStubbornServerIsGoneInTime(t *testing.T) {
 	l := newLab(t, "stubborn", nil)
 	ctx, cancel := context.WithCancel(t.Context())
