@@ -63,7 +63,7 @@ func Descriptors() []Descriptor {
 		{Key: "auto_update_enabled", Kind: KindSwitch, Default: "true", Meaning: "look for updates and install them when nothing runs", Editable: true},
 		{
 			Key: "auto_update_interval_secs", Kind: KindWhole, Unit: "s", Min: MinUpdateInterval, Max: MaxUpdateInterval, Default: strconv.Itoa(DefaultUpdateInterval),
-			Meaning: "seconds between two checks; at least 60", Editable: true,
+			Meaning: "seconds between two checks", Editable: true,
 		},
 		{Key: "auto_update_feed", Kind: KindText, Default: none, Meaning: "address of a release feed, http or https", Editable: true},
 		{Key: "auto_update_prerelease", Kind: KindSwitch, Default: "false", Meaning: "take versions that are not final", Editable: true},
