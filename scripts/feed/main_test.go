@@ -46,17 +46,14 @@ func read(t *testing.T, path ...string) []byte {
 	return data
 }
 
-// newKey writes a pair of keys and returns the public one. A password encrypts.
-func newKey(t *testing.T, path, password string) minisign.PublicKey {
+// newKey writes a pair of keys and returns the public one.
+func newKey(t *testing.T, path string) minisign.PublicKey {
 	t.Helper()
 	public, secret, err := minisign.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	text, err := secret.MarshalText()
-	if password != "" {
-		text, err = minisign.EncryptKey(password, secret)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,8 +75,8 @@ var archives = map[string]string{
 func newPublisher(t *testing.T) *publisher {
 	t.Helper()
 	safe := t.TempDir()
-	p := &publisher{t: t, root: newKey(t, filepath.Join(safe, "root"), ""), folder: t.TempDir()}
-	newKey(t, filepath.Join(safe, "release"), "")
+	p := &publisher{t: t, root: newKey(t, filepath.Join(safe, "root")), folder: t.TempDir()}
+	newKey(t, filepath.Join(safe, "release"))
 	p.env = map[string]string{"RELEASE_KEY_FILE": filepath.Join(safe, "release.key"), "RELEASE_KEYS": filepath.Join(safe, "public"), "RELEASE_ROOT_KEYS": p.root.String()}
 	if err := p.run("keys", "-epoch", "1", "-root-key", filepath.Join(safe, "root.key"), "-key", filepath.Join(safe, "release.pub"), filepath.Join(safe, "public")); err != nil {
 		t.Fatal(err)
@@ -164,17 +161,22 @@ func TestAVersionThatIsNotFinalIsAPrerelease(t *testing.T) {
 	}
 }
 
+// The key of testdata is like minisign's own, but for the work of its password: those take
+// seconds and a gigabyte.
 func TestAKeyMayHaveAPassword(t *testing.T) {
 	p := newPublisher(t)
-	path := filepath.Join(t.TempDir(), "locked")
-	newKey(t, path, "open sesame")
 	delete(p.env, "RELEASE_KEYS")
-	p.env["RELEASE_KEY_FILE"] = path + ".key"
+	p.env["RELEASE_KEY_FILE"] = filepath.Join("testdata", "locked.key")
+	password := filepath.Join(t.TempDir(), "password")
+	save(t, password, []byte("open sesame\n"))
 	if err := p.run("release", "1.2.3", p.folder); err == nil || !strings.Contains(err.Error(), "KEY_PASSWORD") {
 		t.Errorf("without the password: %v", err)
 	}
-	save(t, path+".password", []byte("open sesame\n"))
-	p.env["KEY_PASSWORD_FILE"] = path + ".password"
+	p.env["KEY_PASSWORD"] = "open barley"
+	if err := p.run("release", "1.2.3", p.folder); err == nil {
+		t.Error("another password: no error")
+	}
+	p.env["KEY_PASSWORD_FILE"] = password
 	if err := p.run("release", "1.2.3", p.folder); err != nil {
 		t.Error(err)
 	}
@@ -209,12 +211,12 @@ func TestRefusals(t *testing.T) {
 			}
 		}, "no archives"},
 		{"keys of another root", func(p *publisher) {
-			p.env["RELEASE_ROOT_KEYS"] = newKey(p.t, filepath.Join(p.t.TempDir(), "other"), "").String()
+			p.env["RELEASE_ROOT_KEYS"] = newKey(p.t, filepath.Join(p.t.TempDir(), "other")).String()
 		}, "no updater would believe"},
 		{"no roots", func(p *publisher) { p.env["RELEASE_ROOT_KEYS"] = "" }, "RELEASE_ROOT_KEYS"},
 		{"key that keys.json does not name", func(p *publisher) {
 			path := filepath.Join(p.t.TempDir(), "stranger")
-			newKey(p.t, path, "")
+			newKey(p.t, path)
 			p.env["RELEASE_KEY_FILE"] = path + ".key"
 		}, "no updater would believe"},
 		{"more than everybody", func(p *publisher) { p.env["RELEASE_PERCENT"] = "101" }, "share"},
