@@ -249,7 +249,7 @@ func BenchmarkLogIngestion(b *testing.B) {
 			return nil
 		}) / batches / size}
 	}, measure.Line{Row: 4, What: "log ingestion, sent to stored, an entry", Bare: "the speed of json.Unmarshal", Unit: measure.Seconds, LeastSpeed: 0.5})
-	if kept := f.studio.hub.workerLogs(w.id); len(kept) != maxLogEntries || kept[maxLogEntries-1] != batch.Entries[size-1] {
+	if kept, _ := f.studio.hub.logs.of(w.id); len(kept) != maxLogEntries || kept[maxLogEntries-1] != batch.Entries[size-1] {
 		b.Errorf("%d entries are kept", len(kept))
 	}
 }

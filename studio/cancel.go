@@ -184,12 +184,12 @@ func (h *hub) dismiss(ctx context.Context, worker string) {
 		h.dropOrphanLocked(o.job)
 	}
 	delete(h.elsewhere, worker)
-	delete(h.logs, worker)
 	var held *job
 	if s != nil {
 		held = h.removeLocked(s)
 	}
 	h.mu.Unlock()
+	h.logs.forget(worker)
 	if s != nil {
 		h.spawn(ctx, func(context.Context) {
 			s.end(protocol.CloseDeleted, removedText, &protocol.Error{Code: protocol.ErrorDeleted, Message: removedText})

@@ -28,6 +28,7 @@ type hub struct {
 	log   *slog.Logger
 
 	changes *changes
+	logs    *logBook
 	ended   func(before, after store.Job) // tells webhooks; nil while the index is built
 	moved   func(before, after store.Job) // told of each change of a record
 
@@ -43,7 +44,6 @@ type hub struct {
 	sessions []*session            // welcomed, the earliest connected first
 	current  map[string]*session   // the welcomed session of a worker
 	orphans  map[string][]*orphan  // by worker
-	logs     map[string]*logRing   // by worker
 	lastID   int64
 
 	lookUp    func(id string)          // takes a job from the store into the index, if it is there
@@ -85,7 +85,7 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store, jobs []*job, bad 
 		cfg: cfg, store: st, log: cfg.Log,
 		jobs: make(map[string]*job, len(jobs)), order: jobs, queue: newQueue(), conns: map[*session]struct{}{},
 		changes: newChanges(), moved: func(_, _ store.Job) {},
-		current: map[string]*session{}, orphans: map[string][]*orphan{}, logs: map[string]*logRing{},
+		current: map[string]*session{}, orphans: map[string][]*orphan{}, logs: newLogBook(),
 		shared: st.Shared(), process: newID("")[:12], peers: map[string]time.Time{}, elsewhere: map[string]workerMessage{},
 		creating: map[string]*job{},
 	}

@@ -95,6 +95,7 @@ type census struct {
 	workers *prometheus.Desc
 	pending *prometheus.Desc
 	store   *prometheus.Desc
+	logs    *prometheus.Desc
 }
 
 func newCensus(s *Studio) *census {
@@ -104,13 +105,14 @@ func newCensus(s *Studio) *census {
 		queue:   prometheus.NewDesc("studio_queue_jobs", "Jobs that wait for a worker, by kind.", []string{"kind"}, nil),
 		workers: prometheus.NewDesc("studio_workers", "Approved workers, by state.", []string{"state"}, nil),
 		pending: prometheus.NewDesc("studio_registrations_pending", "Workers that wait for approval.", nil, nil),
+		logs:    prometheus.NewDesc("studio_log_entries_dropped_total", "Log entries of workers that came and are not kept.", nil, nil),
 		store:   prometheus.NewDesc("studio_store_up", "1 when the store works, else 0.", nil, nil),
 	}
 }
 
 // Describe is of prometheus.Collector.
 func (c *census) Describe(out chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{c.jobs, c.queue, c.workers, c.pending, c.store} {
+	for _, d := range []*prometheus.Desc{c.jobs, c.queue, c.workers, c.pending, c.store, c.logs} {
 		out <- d
 	}
 }
@@ -145,6 +147,7 @@ func (c *census) Collect(out chan<- prometheus.Metric) {
 		up = 0
 	}
 	gauge(c.store, up)
+	out <- prometheus.MustNewConstMetric(c.logs, prometheus.CounterValue, float64(c.studio.hub.logs.total()))
 }
 
 // count counts the jobs by state, and those that wait by kind.

@@ -305,15 +305,17 @@ func (h *hub) describe(view *workerView) {
 	}
 }
 
-// workerLogs lists the log entries that a worker shipped, oldest first.
+// workerLogs lists the log entries kept of a worker, oldest first, and says how
+// many more came.
 func (s *Studio) workerLogs(w http.ResponseWriter, r *http.Request) {
-	entries := s.hub.workerLogs(r.PathValue("id"))
+	entries, dropped := s.hub.logs.of(r.PathValue("id"))
 	if entries == nil {
 		entries = []protocol.LogEntry{}
 	}
 	writeJSON(w, http.StatusOK, struct {
 		Entries []protocol.LogEntry `json:"entries"`
-	}{entries})
+		Dropped uint64              `json:"dropped"`
+	}{entries, dropped})
 }
 
 // registrationView is a registration request as the operator sees it.

@@ -183,25 +183,39 @@ func (s *session) read(ctx context.Context, authentic func(token string) bool) {
 			s.violation(errors.New("a binary message"))
 			continue
 		}
-		frame, err := protocol.DecodeWorkerFrame(data)
 		switch {
-		case errors.Is(err, protocol.ErrFrame) && welcomed: // costs only itself (§3.2)
-			s.log.Warn("a frame was dropped", "error", err)
-			continue
-		case err != nil:
-			s.violation(err)
-			continue
-		}
-		if !welcomed {
+		case !welcomed:
+			frame, err := protocol.DecodeWorkerFrame(data)
+			if err != nil {
+				s.violation(err)
+				continue
+			}
 			welcomed = s.welcome(ctx, frame, authentic)
-			continue
+		case !isLogBatch(data):
+			s.take(ctx, data)
+		case s.hub.logs.enter(ctx, s.worker, data):
+			s.take(ctx, data)
+			s.hub.logs.leave()
 		}
-		if err := s.handle(ctx, frame); errors.Is(err, errViolation) {
-			s.violation(err)
-		} else if err != nil { // the worker comes back, and both sides start from what is stored
-			s.log.Error("a frame could not be handled", "type", frame.Type(), "error", err)
-			s.end(protocol.CloseOverloaded, "try again later", nil)
-		}
+	}
+}
+
+// take decodes a frame of a welcomed session and acts on it.
+func (s *session) take(ctx context.Context, data []byte) {
+	frame, err := protocol.DecodeWorkerFrame(data)
+	switch {
+	case errors.Is(err, protocol.ErrFrame): // costs only itself (§3.2)
+		s.log.Warn("a frame was dropped", "error", err)
+		return
+	case err != nil:
+		s.violation(err)
+		return
+	}
+	if err := s.handle(ctx, frame); errors.Is(err, errViolation) {
+		s.violation(err)
+	} else if err != nil { // the worker comes back, and both sides start from what is stored
+		s.log.Error("a frame could not be handled", "type", frame.Type(), "error", err)
+		s.end(protocol.CloseOverloaded, "try again later", nil)
 	}
 }
 
