@@ -12,7 +12,7 @@ import (
 func clusterFlags(cmd *cobra.Command, c *studio.Cluster) {
 	flags := cmd.Flags()
 	flags.StringVar(&c.URL, "nats", "", "share a NATS JetStream cluster: nats:// or tls:// addresses with commas between (default: a store of its own)")
-	flags.StringVar(&c.Creds, "nats-creds", "", "credentials file for the cluster")
+	flags.StringVar(&c.Creds, "nats-creds", "", "credentials for the cluster: a file with a user's JWT and seed, or with the seed of an nkey")
 	flags.StringVar(&c.CA, "nats-ca", "", "PEM file of the authority that signed the servers' certificates")
 	flags.StringVar(&c.Cert, "nats-cert", "", "PEM file of the certificate to show to the servers, with --nats-key")
 	flags.StringVar(&c.Key, "nats-key", "", "PEM file of that certificate's key")

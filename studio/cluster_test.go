@@ -45,9 +45,10 @@ type natsOptions struct {
 	Name    string
 	Dir     string
 	Port    int
-	Routing int   // port
-	Routes  []int // ports of all
-	Monitor int   // port
+	Routing int    // port
+	Routes  []int  // ports of all
+	Monitor int    // port
+	Config  string // file; it holds all options
 }
 
 // serveNATS is the NATS server of a child process; it ends by being killed.
@@ -68,6 +69,15 @@ func serveNATS(text string) int {
 	}
 	for _, port := range o.Routes {
 		opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats", Host: fmt.Sprintf("%s:%d", here, port)})
+	}
+	if o.Config != "" {
+		read, err := server.ProcessConfigFile(o.Config)
+		if err != nil {
+			fmt.Println(err)
+			return 1
+		}
+		opts = read
+		opts.NoSigs, opts.NoLog = true, true
 	}
 	srv, err := server.NewServer(opts)
 	if err != nil {

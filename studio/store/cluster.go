@@ -1,12 +1,15 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -18,7 +21,7 @@ import (
 // of the server inside the process. Any number of processes may share it.
 type Cluster struct {
 	URL      string   // nats:// or tls:// addresses, separated by commas
-	Creds    string   // credentials file; empty: none
+	Creds    string   // file with a user's JWT and seed, or with the seed of an nkey alone; empty: none
 	CA       string   // PEM file of the authority that signed the servers' certificates; empty: the system's
 	Cert     string   // PEM file; with Key the studio shows who it is
 	Key      string   // PEM file
@@ -31,6 +34,7 @@ const (
 	clusterWait    = 500 * time.Millisecond // between two tries
 	monitorLimit   = 5 * time.Second
 	maxMonitor     = 1 << 20 // bytes of an answer
+	maxCreds       = 64 << 10
 	minPayload     = 2 * chunkBytes
 	clusterTopic   = "studio." // before the topics of messages between processes
 	connectedLimit = 5 * time.Second
@@ -50,7 +54,11 @@ func (s *Store) join(ctx context.Context) (err error) {
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { s.log.Warn("NATS reports a fault", "error", err) }),
 	}
 	if c.Creds != "" {
-		opts = append(opts, nats.UserCredentials(c.Creds))
+		who, err := credentials(c.Creds)
+		if err != nil {
+			return err
+		}
+		opts = append(opts, who)
 	}
 	if c.CA != "" {
 		opts = append(opts, nats.RootCAs(c.CA))
@@ -59,7 +67,7 @@ func (s *Store) join(ctx context.Context) (err error) {
 		opts = append(opts, nats.ClientCert(c.Cert, c.Key))
 	}
 	if s.conn, err = nats.Connect(c.URL, opts...); err != nil {
-		return fmt.Errorf("connect to NATS at %s: %w", c.URL, err)
+		return fmt.Errorf("connect to NATS at %s: %w", withoutPasswords(c.URL), err)
 	}
 	if most := s.conn.MaxPayload(); most < minPayload {
 		return fmt.Errorf("the NATS servers take messages of at most %d bytes; set max_payload: 8MB in their config", most)
@@ -91,6 +99,42 @@ func (s *Store) join(ctx context.Context) (err error) {
 	s.durability = s.verifyDurability(ctx)
 	s.log.Info("the studio shares a NATS cluster", "servers", len(s.conn.Servers()), "durability", s.durability)
 	return nil
+}
+
+// credentials reads who the studio is to the servers. The seed does not stay in
+// memory: it is read again at each connection.
+func credentials(path string) (nats.Option, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the credentials for NATS: %w", err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	data, err := io.ReadAll(io.LimitReader(f, maxCreds))
+	if err != nil {
+		return nil, fmt.Errorf("read the credentials for NATS: %w", err)
+	}
+	defer clear(data)
+	if bytes.Contains(data, []byte("BEGIN NATS USER JWT")) {
+		return nats.UserCredentials(path), nil
+	}
+	who, err := nats.NkeyOptionFromSeed(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s holds neither the JWT and seed of a NATS user nor the seed of an nkey (SU...): %w", path, err)
+	}
+	return who, nil
+}
+
+// withoutPasswords returns addresses as they may be shown.
+func withoutPasswords(addresses string) string {
+	all := strings.Split(addresses, ",")
+	for i, address := range all {
+		if u, err := url.Parse(address); err == nil {
+			all[i] = u.Redacted()
+		} else if strings.Contains(address, "@") {
+			all[i] = "(an address that cannot be read)"
+		}
+	}
+	return strings.Join(all, ",")
 }
 
 // tryOpen opens the buckets, within the time that servers with a leader need.
