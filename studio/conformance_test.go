@@ -1,9 +1,14 @@
 package studio
 
 import (
+	"encoding/json"
+	"errors"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 
@@ -184,5 +189,124 @@ func TestConformanceOfRegistration(t *testing.T) {
 			return
 		}
 		t.Error("nobody was refused")
+	})
+}
+
+// TestConformanceToTheReferenceWorker is TestConformance for what the reference's
+// worker is sent, and for what its heartbeats ask for. It names no features.
+func TestConformanceToTheReferenceWorker(t *testing.T) {
+	f := newFarm(t, nil)
+	w := f.worker(t)
+	l := w.dial(t)
+	read := func(t *testing.T, want ...string) map[string]json.RawMessage {
+		t.Helper()
+		if err := l.conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		_, data, err := l.conn.ReadMessage()
+		var got map[string]json.RawMessage
+		if err = errors.Join(err, json.Unmarshal(data, &got)); err != nil {
+			t.Fatal(err)
+		}
+		if keys := slices.Sorted(maps.Keys(got)); !slices.Equal(keys, want) {
+			t.Errorf("the frame %s has %q, want %q", data, keys, want)
+		}
+		return got
+	}
+	t.Run("#16 the welcome", func(t *testing.T) {
+		l.send(t, protocol.Hello{AuthToken: w.token, Capabilities: w.caps})
+		got := read(t, "features", "serverTime", "type", "workerId")
+		var at time.Time
+		if err := json.Unmarshal(got["serverTime"], &at); err != nil || string(got["workerId"]) != `"`+w.id+`"` {
+			t.Errorf("the welcome is %s", got)
+		}
+	})
+	t.Run("#20 the answer to a heartbeat", func(t *testing.T) {
+		l.beat(t, "")
+		read(t, "type")
+	})
+	t.Run("#42 a ping is answered", func(t *testing.T) {
+		pong := make(chan string, 1)
+		l.conn.SetPongHandler(func(text string) error { pong <- text; return nil })
+		if err := l.conn.WriteControl(websocket.PingMessage, []byte("here?"), time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		l.beat(t, "")
+		read(t, "type") // the pong comes before it
+		if got := <-pong; got != "here?" {
+			t.Errorf("the pong says %q", got)
+		}
+	})
+	t.Run("#17, #18, #19 and #21 offers and acknowledgements", func(t *testing.T) {
+		for kind, body := range map[string]string{"image": imageJob, "llm": llmJob} {
+			job := f.submit(t, body)
+			var claim map[string]json.RawMessage
+			if err := json.Unmarshal(read(t, "claim", "type")["claim"], &claim); err != nil {
+				t.Fatal(err)
+			}
+			want := []string{"assetName", "gameId", "jobId", "model", "modelSource", "task", "vramGbEstimate"}
+			if keys := slices.Sorted(maps.Keys(claim)); !slices.Equal(keys, want) {
+				t.Errorf("the claim of a job %s has %q, want %q", kind, keys, want)
+			}
+			l.send(t, protocol.Accept{JobID: job.ID})
+			l.send(t, protocol.Fail{JobID: job.ID, Error: "no"})
+			read(t, "jobId", "type")
+			l.beat(t, "")
+			read(t, "type")
+		}
+	})
+	t.Run("#51 a changed threshold counts at once", func(t *testing.T) {
+		const big = `{"model":"synthetic-image","vramGbEstimate":14,"task":{"kind":"image","prompt":"a lighthouse"}}`
+		job := f.submit(t, big)
+		l.beat(t, "")
+		read(t, "type")
+		if got := f.job(t, job.ID); got.State != client.Queued {
+			t.Fatalf("above the threshold: %+v", got)
+		}
+		w.caps.VRAMThresholdGB = 14
+		l.beat(t, "")
+		if claim := l.take(t); claim.JobID != job.ID {
+			t.Errorf("offered %s", claim.JobID)
+		}
+		w.deliver(t, job.ID, []byte("pixels"))
+		l.beat(t, "")
+		expect[protocol.HeartbeatAck](t, l)
+	})
+	t.Run("#55 and #56 only when nobody is there", func(t *testing.T) {
+		yes := true
+		w.caps.OnlyWhenIdle, w.caps.UserPresence = &yes, protocol.PresenceActive
+		l.beat(t, "")
+		for range 2 { // one may still be on its way
+			l.beat(t, "")
+			expect[protocol.HeartbeatAck](t, l)
+		}
+		job := f.submit(t, llmJob)
+		l.beat(t, "")
+		expect[protocol.HeartbeatAck](t, l)
+		if got := f.job(t, job.ID); got.State != client.Queued {
+			t.Fatalf("while somebody is there: %+v", got)
+		}
+		w.caps.UserPresence = protocol.PresenceIdle
+		l.beat(t, "")
+		if claim := l.take(t); claim.JobID != job.ID {
+			t.Errorf("offered %s", claim.JobID)
+		}
+		l.send(t, protocol.CompleteJSON{JobID: job.ID, Result: []byte(`1`)})
+		expect[protocol.CompleteAck](t, l)
+	})
+	t.Run("#78 types of results", func(t *testing.T) {
+		l.beat(t, "")
+		for ext, want := range map[string]string{"mp3": "audio/mpeg", "mp4": "video/mp4", "xyz": "application/octet-stream"} {
+			job := f.submit(t, imageJob)
+			l.take(t)
+			f.await(t, job.ID, in(client.Running))
+			if status, data := w.upload(t, job.ID, ext, []byte("bytes")); status != http.StatusOK {
+				t.Fatalf("the upload of %s is answered %d %s", ext, status, data)
+			}
+			if _, kind := f.fetch(t, job.ID); kind != want {
+				t.Errorf("a result %s has type %s, want %s", ext, kind, want)
+			}
+			l.beat(t, "")
+		}
 	})
 }
