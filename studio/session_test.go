@@ -201,3 +201,135 @@ func TestShutdownClosesSessions(t *testing.T) {
 	expectEnd(t, silent, "", protocol.CloseGoingAway)
 	<-ended
 }
+
+// TestAnotherWorkersJob: whatever a worker says of a job that another runs, on
+// either route, the job does not hear of it.
+func TestAnotherWorkersJob(t *testing.T) {
+	f := newFarm(t, nil)
+	holder, other := f.worker(t), f.worker(t)
+	holder.caps.Features, other.caps.Features = protocol.Features(), protocol.Features()
+	l := holder.connect(t, "")
+	job := f.submit(t, imageJob)
+	l.take(t)
+	f.await(t, job.ID, in(client.Running))
+	before, err := f.studio.store.Jobs.Get(t.Context(), job.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	strange := other.connect(t, "")
+	expect[protocol.HeartbeatAck](t, strange)
+	for _, frame := range []protocol.WorkerFrame{
+		protocol.Progress{JobID: job.ID, Step: 7, Total: 9},
+		protocol.Delta{JobID: job.ID, Seq: 0, Text: "forged"},
+		protocol.Reject{JobID: job.ID, Reason: "busy", Code: protocol.RejectBusy},
+	} {
+		strange.send(t, frame)
+	}
+	strange.send(t, protocol.Resume{JobIDs: []string{job.ID, "none"}})
+	if got := expect[protocol.Resumed](t, strange); len(got.Keep) > 0 || len(got.Drop) != 2 {
+		t.Errorf("resumed %+v", got)
+	}
+	strange.beat(t, job.ID) // as if it ran it
+	expect[protocol.HeartbeatAck](t, strange)
+
+	thief := &fake{farm: f, id: holder.id, token: other.token}
+	status, body := thief.upload(t, job.ID, "webp", []byte("forged"))
+	wantError(t, status, body, http.StatusUnauthorized, "auth_failed")
+	status, body = other.upload(t, job.ID, "webp", []byte("forged"), "Idempotency-Key", job.ID)
+	wantError(t, status, body, http.StatusConflict, "conflict")
+	for _, id := range []string{"none", "..", "%2e%2e%2f" + job.ID, job.ID + "%00"} {
+		if status, body := other.upload(t, id, "webp", []byte("forged")); status/100 != 4 && status/100 != 3 {
+			t.Errorf("a result of the job %q is answered %d %s", id, status, body)
+		}
+	}
+
+	after, err := f.studio.store.Jobs.Get(t.Context(), job.ID)
+	if got := f.job(t, job.ID); err != nil || after.Revision != before.Revision || got.Progress != nil || got.WorkerID != holder.id {
+		t.Errorf("the job is %+v, %v", got, err)
+	}
+	holder.deliver(t, job.ID, []byte("whole"))
+	if got, _ := f.fetch(t, job.ID); string(got) != "whole" {
+		t.Errorf("the result is %q", got)
+	}
+}
+
+// TestReplays: what a worker says twice, on either route, counts once, and the
+// first word stands.
+func TestReplays(t *testing.T) {
+	f := newFarm(t, nil)
+	w, other := f.worker(t), f.worker(t)
+	l := w.connect(t, "")
+	ended := func(id string, state client.State, attempts int) func() {
+		t.Helper()
+		f.await(t, id, in(state))
+		before, err := f.studio.store.Jobs.Get(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func() {
+			t.Helper()
+			after, err := f.studio.store.Jobs.Get(t.Context(), id)
+			if err != nil || after.Revision != before.Revision || after.Value.Attempts != attempts {
+				t.Errorf("the record was written again: %+v, %v", after.Value, err)
+			}
+		}
+	}
+
+	done := f.submit(t, llmJob)
+	l.take(t)
+	l.send(t, protocol.CompleteJSON{JobID: done.ID, Result: json.RawMessage(`"first"`)})
+	expect[protocol.CompleteAck](t, l)
+	same := ended(done.ID, client.Done, 1)
+	for range 2 {
+		l.send(t, protocol.CompleteJSON{JobID: done.ID, Result: json.RawMessage(`"second"`)})
+		expect[protocol.CompleteAck](t, l)
+	}
+	l.send(t, protocol.Accept{JobID: done.ID})
+	l.send(t, protocol.Fail{JobID: done.ID, Error: "after all", Retryable: true})
+	expect[protocol.FailAck](t, l)
+	l.send(t, protocol.Reject{JobID: done.ID, Reason: "busy", Code: protocol.RejectBusy})
+	l.beat(t, done.ID) // it has not heard yet
+	expect[protocol.HeartbeatAck](t, l)
+	same()
+	if got, _ := f.fetch(t, done.ID); string(got) != `"first"` {
+		t.Errorf("the result is %s", got)
+	}
+	l.beat(t, "")
+
+	failed := f.submit(t, llmJob)
+	l.take(t)
+	l.send(t, protocol.Fail{JobID: failed.ID, Error: "first", Retryable: false})
+	expect[protocol.FailAck](t, l)
+	same = ended(failed.ID, client.Failed, 1)
+	l.send(t, protocol.Fail{JobID: failed.ID, Error: "second", Retryable: true})
+	expect[protocol.FailAck](t, l)
+	l.send(t, protocol.CompleteJSON{JobID: failed.ID, Result: json.RawMessage(`"late"`)})
+	expect[protocol.CompleteAck](t, l)
+	same()
+	if got := f.job(t, failed.ID); got.Error != "first" || got.Result != nil {
+		t.Errorf("the job is %+v", got)
+	}
+	l.beat(t, "")
+
+	picture := f.submit(t, imageJob)
+	l.take(t)
+	key := []string{"Idempotency-Key", picture.ID + "/1/abc"}
+	if status, body := w.upload(t, picture.ID, "webp", []byte("first"), key...); status != http.StatusOK {
+		t.Fatalf("the upload is answered %d %s", status, body)
+	}
+	same = ended(picture.ID, client.Done, 1)
+	if status, body := w.upload(t, picture.ID, "webp", []byte("second"), key...); status != http.StatusOK {
+		t.Errorf("the same upload is answered %d %s", status, body)
+	}
+	status, body := other.upload(t, picture.ID, "webp", []byte("stolen"), key...)
+	wantError(t, status, body, http.StatusConflict, "conflict")
+	status, body = w.upload(t, picture.ID, "webp", []byte("third"), "Idempotency-Key", "another")
+	wantError(t, status, body, http.StatusConflict, "conflict")
+	l.send(t, protocol.CompleteJSON{JobID: picture.ID, Result: json.RawMessage(`"by the other route"`)})
+	expect[protocol.CompleteAck](t, l)
+	same()
+	if got, _ := f.fetch(t, picture.ID); string(got) != "first" {
+		t.Errorf("the result is %q", got)
+	}
+}
