@@ -56,7 +56,8 @@ func (u *Updater) look(ctx context.Context, s Settings) (*offer, error) {
 		return nil, nil
 	}
 	running := u.runningSeq(state)
-	if high := max(state.HighSeq, running); o.epoch == state.Epoch && r.Seq < high {
+	anew := state.Epoch != 0 && o.epoch > state.Epoch // the roots have begun a new order
+	if high := max(state.HighSeq, running); !anew && r.Seq < high {
 		return nil, fmt.Errorf("release %s is number %d, and number %d was seen here already: it is not taken", r.Version, r.Seq, high)
 	}
 	if r.MinSeq > running {
