@@ -43,8 +43,15 @@ func buildPrograms(b *testing.B) programs {
 // begin starts a program that is killed by the returned function.
 func begin(b *testing.B, h *home, path string, args ...string) (cmd *exec.Cmd, kill func()) {
 	b.Helper()
-	cmd = exec.CommandContext(context.WithoutCancel(b.Context()), path, args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = h.dir, io.Discard, io.Discard
+	cmd, _, kill = beginHeard(b, h, path, args...)
+	return cmd, kill
+}
+
+// beginHeard is begin, and collects what the program says.
+func beginHeard(b *testing.B, h *home, path string, args ...string) (cmd *exec.Cmd, said *output, kill func()) {
+	b.Helper()
+	cmd, said = exec.CommandContext(context.WithoutCancel(b.Context()), path, args...), newOutput()
+	cmd.Dir, cmd.Stdout, cmd.Stderr = h.dir, said, said
 	for _, v := range h.environ() {
 		if !strings.HasPrefix(v, programMode+"=") {
 			cmd.Env = append(cmd.Env, v)
@@ -53,7 +60,7 @@ func begin(b *testing.B, h *home, path string, args ...string) (cmd *exec.Cmd, k
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	return cmd, func() {
+	return cmd, said, func() {
 		_ = cmd.Process.Kill() // it may have ended
 		_ = cmd.Wait()         // killed
 	}

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,6 +39,19 @@ func (c *command) uiCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&hidden, "hidden", false, "start in the tray")
 	return cmd
 }
+
+// windowGC is how much garbage may lie beside what is in use, in percent, before it is
+// collected. A person keeps the window open for months: the memory is worth more to
+// others than the moments that collecting takes.
+// The start has no time for that.
+const (
+	windowGC = 40
+	startGC  = 400
+)
+
+// settleTime is how long the start takes at most; then the program gives back what only
+// the start needed.
+const settleTime = 2 * time.Second
 
 type windowOptions struct {
 	hidden, demo bool
@@ -79,6 +94,14 @@ func (c *command) window(ctx context.Context, o windowOptions) error {
 	}
 	if err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(startGC)
+		settled := time.AfterFunc(settleTime, func() {
+			debug.SetGCPercent(windowGC)
+			debug.FreeOSMemory()
+		})
+		defer settled.Stop()
 	}
 	ctx, closeWindow := context.WithCancel(ctx)
 	defer closeWindow()

@@ -28,105 +28,136 @@ const windowPatience = 90 * time.Second
 // at mouse and keyboard.
 type personDesktop struct {
 	environ []string
-	screen  string // the file that Xvfb keeps its picture in
+	bus     string
+	screen  string        // the file that Xvfb keeps its picture in
+	frames  *frameCounter // nil = not counted
 }
 
 // newDesktop starts what a desktop has.
-func newDesktop(t *testing.T) *personDesktop {
-	t.Helper()
-	d := &personDesktop{}
-	frames := t.TempDir()
-	display := startNamed(t, nil, "Xvfb", "-displayfd", "3", "-screen", "0", "1024x768x24", "-fbdir", frames, "+extension", "GLX", "-nolisten", "tcp")
-	bus := startNamed(t, nil, "dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address=3")
-	d.environ = []string{"DISPLAY=:" + display, "DBUS_SESSION_BUS_ADDRESS=" + bus, "LANG=en_US.UTF-8", "FYNE_THEME=dark", "FYNE_SCALE=1"}
-	d.screen = filepath.Join(frames, "Xvfb_screen0")
-	manager := exec.CommandContext(t.Context(), lookPath(t, "openbox"))
-	manager.Env = append(d.environ, "HOME="+t.TempDir(), "PATH="+os.Getenv("PATH"))
-	startUntilEnd(t, manager)
+func newDesktop(tb testing.TB) *personDesktop {
+	tb.Helper()
+	d := newScreen(tb)
+	d.manage(tb)
 	return d
 }
 
+// newScreen starts a desktop without a window manager. more are arguments of Xvfb.
+func newScreen(tb testing.TB, more ...string) *personDesktop {
+	tb.Helper()
+	frames := tb.TempDir()
+	args := append([]string{"-displayfd", "3", "-screen", "0", "1024x768x24", "-fbdir", frames, "+extension", "GLX", "-nolisten", "tcp", "-noreset"}, more...)
+	display := startNamed(tb, nil, "Xvfb", args...)
+	d := &personDesktop{
+		bus:    startNamed(tb, nil, "dbus-daemon", "--session", "--nofork", "--nopidfile", "--print-address=3"),
+		screen: filepath.Join(frames, "Xvfb_screen0"),
+	}
+	d.show(display)
+	return d
+}
+
+// show has programs draw on a display.
+func (d *personDesktop) show(display string) {
+	d.environ = []string{"DISPLAY=:" + display, "DBUS_SESSION_BUS_ADDRESS=" + d.bus, "LANG=en_US.UTF-8", "FYNE_THEME=dark", "FYNE_SCALE=1"}
+}
+
+// manage starts a window manager.
+func (d *personDesktop) manage(tb testing.TB) {
+	tb.Helper()
+	manager := exec.CommandContext(tb.Context(), lookPath(tb, "openbox"))
+	manager.Env = append(d.environ, "HOME="+tb.TempDir(), "PATH="+os.Getenv("PATH"))
+	startUntilEnd(tb, manager)
+}
+
 // lookPath finds a program that the test needs.
-func lookPath(t *testing.T, name string) string {
-	t.Helper()
+func lookPath(tb testing.TB, name string) string {
+	tb.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Fatalf("%s is missing: run scripts/setup", name)
+		tb.Fatalf("%s is missing: run scripts/setup", name)
 	}
 	return path
 }
 
 // startUntilEnd runs a program until the test ends.
-func startUntilEnd(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
+func startUntilEnd(tb testing.TB, cmd *exec.Cmd) {
+	tb.Helper()
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Wait() }) // killed by its context
+	tb.Cleanup(func() { _ = cmd.Wait() }) // killed by its context
 }
 
 // startNamed runs a program until the test ends, and returns the line that it
 // writes to its fourth file when it is ready.
-func startNamed(t *testing.T, environ []string, name string, args ...string) string {
-	t.Helper()
+func startNamed(tb testing.TB, environ []string, name string, args ...string) string {
+	tb.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), lookPath(t, name), args...)
+	cmd := exec.CommandContext(tb.Context(), lookPath(tb, name), args...)
 	cmd.ExtraFiles, cmd.Env = []*os.File{w}, environ
-	startUntilEnd(t, cmd)
+	startUntilEnd(tb, cmd)
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	line, err := bufio.NewReader(r).ReadString('\n')
 	if err = errors.Join(err, r.Close()); err != nil {
-		t.Fatalf("%s ended before it was ready: %v", name, err)
+		tb.Fatalf("%s ended before it was ready: %v", name, err)
 	}
 	return strings.TrimSpace(line)
 }
 
 // do has the person act: arguments of xdotool.
-func (d *personDesktop) do(t *testing.T, args ...string) string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), lookPath(t, "xdotool"), args...)
+func (d *personDesktop) do(tb testing.TB, args ...string) string {
+	tb.Helper()
+	cmd := exec.CommandContext(tb.Context(), lookPath(tb, "xdotool"), args...)
 	cmd.Env = append(d.environ, "PATH="+os.Getenv("PATH"))
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("xdotool %q: %v: %s", args, err, out)
+		tb.Fatalf("xdotool %q: %v: %s", args, err, out)
 	}
 	return strings.TrimSpace(string(out))
 }
 
 // keys presses keys one after the other.
-func (d *personDesktop) keys(t *testing.T, names ...string) {
-	t.Helper()
-	d.do(t, append([]string{"key", "--clearmodifiers", "--delay", "120"}, names...)...)
+func (d *personDesktop) keys(tb testing.TB, names ...string) {
+	tb.Helper()
+	d.do(tb, append([]string{"key", "--clearmodifiers", "--delay", "120"}, names...)...)
 }
 
 // click presses the mouse at a point of the screen.
-func (d *personDesktop) click(t *testing.T, p image.Point) {
-	t.Helper()
-	d.do(t, "mousemove", strconv.Itoa(p.X), strconv.Itoa(p.Y), "sleep", "0.3", "click", "1")
+func (d *personDesktop) click(tb testing.TB, p image.Point) {
+	tb.Helper()
+	d.do(tb, "mousemove", strconv.Itoa(p.X), strconv.Itoa(p.Y), "sleep", "0.3", "click", "1")
 }
 
+// xwd is a picture of a screen, or its head.
+type xwd []byte
+
+// xwdHead is the length of what describes the picture.
+const xwdHead = 100
+
+// field is a number that describes the picture, by its place.
+func (x xwd) field(i int) int { return int(binary.BigEndian.Uint32(x[4*i:])) }
+
+// start is where the pixels begin.
+func (x xwd) start() int { return x.field(0) + 12*x.field(19) }
+
 // picture reads what is on the screen, in the form of xwd.
-func (d *personDesktop) picture(t *testing.T) *image.RGBA {
-	t.Helper()
+func (d *personDesktop) picture(tb testing.TB) *image.RGBA {
+	tb.Helper()
 	data, err := os.ReadFile(d.screen)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	field := func(i int) int {
-		if len(data) < 4*i+4 {
-			t.Fatalf("the screen's picture has %d bytes", len(data))
-		}
-		return int(binary.BigEndian.Uint32(data[4*i:]))
+	if len(data) < xwdHead {
+		tb.Fatalf("the screen's picture has %d bytes", len(data))
 	}
-	width, height, line := field(4), field(5), field(12)
-	start := field(0) + 12*field(19)
-	if field(11) != 32 || len(data) < start+line*height {
-		t.Fatalf("the screen has %d bits a pixel and %d bytes", field(11), len(data))
+	x := xwd(data)
+	width, height, line, start := x.field(4), x.field(5), x.field(12), x.start()
+	if x.field(11) != 32 || len(data) < start+line*height {
+		tb.Fatalf("the screen has %d bits a pixel and %d bytes", x.field(11), len(data))
 	}
 	img := image.NewRGBA(image.Rect(0, 0, width, height))
 	for y := range height {
@@ -154,24 +185,24 @@ func patch(img *image.RGBA, within image.Rectangle, c color.RGBA) (box image.Rec
 }
 
 // awaitPatch waits for many pixels of a colour, and that they stay where they are.
-func (d *personDesktop) awaitPatch(t *testing.T, what string, within image.Rectangle, c color.RGBA, many int) image.Rectangle {
-	t.Helper()
+func (d *personDesktop) awaitPatch(tb testing.TB, what string, within image.Rectangle, c color.RGBA, many int) image.Rectangle {
+	tb.Helper()
 	var box, last image.Rectangle
-	eventually(t, what, func() bool {
+	eventually(tb, what, func() bool {
 		var n int
 		last = box
-		box, n = patch(d.picture(t), within, c)
+		box, n = patch(d.picture(tb), within, c)
 		return n >= many && box == last
 	})
 	return box
 }
 
 // eventually waits until a condition outside of this process holds.
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
+func eventually(tb testing.TB, what string, holds func() bool) {
+	tb.Helper()
 	for end := time.Now().Add(windowPatience); !holds(); {
 		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
+			tb.Fatalf("waited in vain for %s", what)
 		}
 		time.Sleep(100 * time.Millisecond) // another process: nothing tells us
 	}
@@ -185,46 +216,46 @@ var (
 )
 
 // openWindow starts the program in a home and waits for its window.
-func (d *personDesktop) openWindow(t *testing.T, h *home) (p *process, place image.Rectangle) {
-	t.Helper()
-	p = h.start(t, "ui")
+func (d *personDesktop) openWindow(tb testing.TB, h *home) (p *process, place image.Rectangle) {
+	tb.Helper()
+	p = h.start(tb, "ui")
 	var id string
-	eventually(t, "the window", func() bool {
+	eventually(tb, "the window", func() bool {
 		select {
 		case <-p.ended:
-			t.Fatalf("the program ended: %s", p.err)
+			tb.Fatalf("the program ended: %s", p.err)
 		default:
 		}
-		cmd := exec.CommandContext(t.Context(), lookPath(t, "xdotool"), "search", "--onlyvisible", "--name", "^Studio Worker$")
+		cmd := exec.CommandContext(tb.Context(), lookPath(tb, "xdotool"), "search", "--onlyvisible", "--name", "^Studio Worker$")
 		cmd.Env = append(d.environ, "PATH="+os.Getenv("PATH"))
 		out, err := cmd.Output()
 		id = strings.TrimSpace(string(out))
 		return err == nil && id != "" && !strings.Contains(id, "\n")
 	})
-	d.do(t, "windowactivate", "--sync", id)
+	d.do(tb, "windowactivate", "--sync", id)
 	numbers := map[string]int{}
-	for line := range strings.Lines(d.do(t, "getwindowgeometry", "--shell", id)) {
+	for line := range strings.Lines(d.do(tb, "getwindowgeometry", "--shell", id)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		numbers[name], _ = strconv.Atoi(value) // what is no number is not asked for
 	}
 	place = image.Rect(numbers["X"], numbers["Y"], numbers["X"]+numbers["WIDTH"], numbers["Y"]+numbers["HEIGHT"])
 	if place.Dx() < 720 || place.Dy() < 480 {
-		t.Fatalf("the window is at %v", place)
+		tb.Fatalf("the window is at %v", place)
 	}
 	return p, place
 }
 
 // leave presses Ctrl+Q and wants a good end.
-func (d *personDesktop) leave(t *testing.T, p *process) {
-	t.Helper()
-	d.keys(t, "ctrl+q")
+func (d *personDesktop) leave(tb testing.TB, p *process) {
+	tb.Helper()
+	d.keys(tb, "ctrl+q")
 	select {
 	case <-p.ended:
 	case <-time.After(windowPatience):
-		t.Fatal("the program did not end")
+		tb.Fatal("the program did not end")
 	}
 	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
-		t.Errorf("the program ended with %d: %s", code, p.err)
+		tb.Errorf("the program ended with %d: %s", code, p.err)
 	}
 }
 

@@ -159,6 +159,7 @@ func newTestWindow(t *testing.T, fill func(*observe.WorkerObservers)) (*Window, 
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.Begin()
 	w.Show()
 	w.refresh(partValues | partJobs | partLogs)
 	return w, c

@@ -53,6 +53,7 @@ func TestNoticesAreCollected(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		w.Begin()
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- w.tellJobs(ctx) }()

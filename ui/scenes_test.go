@@ -191,7 +191,7 @@ func (s scene) open(t *testing.T, size fyne.Size, language, colours string) *Win
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.ApplyTheme()
+	w.Begin()
 	w.Show()
 	w.win.Resize(size.SubtractWidthHeight(0, menuHeight)) // the test's window has no menu bar
 	w.tabs.SelectIndex(s.page)

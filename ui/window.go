@@ -67,6 +67,8 @@ type Window struct {
 	about    *aboutPage
 	welcome  *welcomePage
 
+	page    int       // to begin with
+	size    fyne.Size // to begin with
 	visible bool
 	front   bool   // no other window is before it
 	told    uint64 // number of the newest job at the start: no news
@@ -74,7 +76,7 @@ type Window struct {
 	closing dialog.Dialog
 }
 
-// New builds the window and starts nothing. onState is told the state, whether
+// New makes a window without content and starts nothing. onState is told the state, whether
 // the person has paused, and the words to say it with, on the UI goroutine
 // whenever one of them changes, also while the window is hidden; the tray lives
 // on it.
@@ -109,10 +111,18 @@ func New(a fyne.App, cfg Config, onState func(s model.State, paused bool, tr *wo
 	}
 	w.prefs, w.settled = was.Preferences, was.Settled
 	w.words, w.theme.only = wordsOf(w.prefs), w.prefs.Theme
-	w.build()
-	w.win.Resize(fyne.NewSize(was.Width, was.Height))
-	w.tabs.SelectIndex(was.Page)
+	w.page, w.size = was.Page, fyne.NewSize(was.Width, was.Height)
 	return w, nil
+}
+
+// Begin gives the application the window's look, and the window its content. The
+// application must have started: with a theme of its own before, it would not follow the
+// desktop's dark and light, and what is made before it has its theme is made twice.
+func (w *Window) Begin() {
+	w.applyTheme()
+	w.build()
+	w.win.Resize(w.size)
+	w.tabs.SelectIndex(w.page)
 }
 
 // wordsOf speaks the chosen language, or the desktop's.
@@ -126,9 +136,7 @@ func wordsOf(p Preferences) *words.Printer {
 // Preferences are the window's own settings.
 func (w *Window) Preferences() Preferences { return w.prefs }
 
-// ApplyTheme gives the application the window's look. Not before the application
-// has started: it would stop following the desktop's dark and light.
-func (w *Window) ApplyTheme() { w.app.Settings().SetTheme(w.theme) }
+func (w *Window) applyTheme() { w.app.Settings().SetTheme(w.theme) }
 
 // prefer takes up the window's own settings, and keeps them.
 func (w *Window) prefer(p Preferences) {
@@ -143,7 +151,7 @@ func (w *Window) prefer(p Preferences) {
 	w.jobs.veil.SetChecked(p.Veil)
 	if p.Theme != was.Theme {
 		w.theme.only = p.Theme
-		w.ApplyTheme()
+		w.applyTheme()
 	}
 	w.speak(wordsOf(p))
 	w.refresh(partValues | partJobs) // what is veiled or moves less

@@ -36,6 +36,7 @@ func TestRunFollowsTheSlots(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		w.Begin()
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- w.Run(ctx) }()
@@ -98,8 +99,12 @@ func TestADamagedStateFileIsNoTrouble(t *testing.T) {
 	}
 	o := observe.New()
 	w, err := New(a, Config{Observers: o, Controls: &fakeControls{obs: o}, Log: slog.New(slog.DiscardHandler), StatePath: path}, func(model.State, bool, *words.Printer) {})
-	if err != nil || w.tabs.SelectedIndex() != pageStatus {
-		t.Errorf("got %v", err)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Begin()
+	if page := w.tabs.SelectedIndex(); page != pageStatus {
+		t.Errorf("the window begins with page %d", page)
 	}
 }
 

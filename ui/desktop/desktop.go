@@ -75,7 +75,7 @@ func Run(ctx context.Context, cfg ui.Config) error {
 	var g errgroup.Group
 	over := make(chan struct{}) // closed when the application has ended
 	a.Lifecycle().SetOnStarted(func() {
-		w.ApplyTheme() // not earlier: it would stop following dark and light
+		w.Begin()
 		present := host.present(ctx)
 		w.SetTray(present)
 		if !cfg.Hidden || !present {

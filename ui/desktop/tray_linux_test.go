@@ -38,6 +38,13 @@ const childEnv = "STUDIO_WORKER_TEST_WINDOW"
 const testTime = 60 * time.Second
 
 func TestMain(m *testing.M) {
+	if os.Getenv(benchVariable) != "" {
+		if err := benchChild(); err != nil {
+			fmt.Fprintln(os.Stderr, "child:", err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	if os.Getenv(childEnv) != "" {
 		if err := child(); err != nil {
 			fmt.Fprintln(os.Stderr, "child:", err)
@@ -121,59 +128,59 @@ func (c childControls) FinishThenQuit() {
 }
 
 // tool finds a program that the tests need.
-func tool(t *testing.T, name string) string {
-	t.Helper()
+func tool(tb testing.TB, name string) string {
+	tb.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Fatalf("%s is missing: run scripts/setup", name)
+		tb.Fatalf("%s is missing: run scripts/setup", name)
 	}
 	return path
 }
 
 // background starts a program that runs until the test ends.
-func background(t *testing.T, cmd *exec.Cmd) {
-	t.Helper()
+func background(tb testing.TB, cmd *exec.Cmd) {
+	tb.Helper()
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = cmd.Wait() }) // killed by its context
+	tb.Cleanup(func() { _ = cmd.Wait() }) // killed by its context
 }
 
 // startBus starts a private session bus and returns its address.
-func startBus(t *testing.T) string {
-	t.Helper()
+func startBus(tb testing.TB) string {
+	tb.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), tool(t, "dbus-daemon"), "--session", "--nofork", "--nopidfile", "--print-address=3")
+	cmd := exec.CommandContext(tb.Context(), tool(tb, "dbus-daemon"), "--session", "--nofork", "--nopidfile", "--print-address=3")
 	cmd.ExtraFiles = []*os.File{w}
-	background(t, cmd)
-	return firstLine(t, r, w)
+	background(tb, cmd)
+	return firstLine(tb, r, w)
 }
 
 // startDisplay starts a private X server and returns its display.
-func startDisplay(t *testing.T) string {
-	t.Helper()
+func startDisplay(tb testing.TB) string {
+	tb.Helper()
 	r, w, err := os.Pipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), tool(t, "Xvfb"), "-displayfd", "3", "-screen", "0", "1024x768x24", "+extension", "GLX", "-nolisten", "tcp")
+	cmd := exec.CommandContext(tb.Context(), tool(tb, "Xvfb"), "-displayfd", "3", "-screen", "0", "1024x768x24", "+extension", "GLX", "-nolisten", "tcp")
 	cmd.ExtraFiles = []*os.File{w}
-	background(t, cmd)
-	return ":" + firstLine(t, r, w)
+	background(tb, cmd)
+	return ":" + firstLine(tb, r, w)
 }
 
 // firstLine reads what a program says about itself on its end of a pipe.
-func firstLine(t *testing.T, r, w *os.File) string {
-	t.Helper()
+func firstLine(tb testing.TB, r, w *os.File) string {
+	tb.Helper()
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	line, err := bufio.NewReader(r).ReadString('\n')
 	if err = errors.Join(err, r.Close()); err != nil {
-		t.Fatalf("the program ended before it was ready: %v", err)
+		tb.Fatalf("the program ended before it was ready: %v", err)
 	}
 	return strings.TrimSpace(line)
 }
@@ -374,33 +381,33 @@ func (w *watcher) RegisterStatusNotifierItem(service string, sender dbus.Sender)
 	return nil
 }
 
-func dial(t *testing.T, bus string) *dbus.Conn {
-	t.Helper()
+func dial(tb testing.TB, bus string) *dbus.Conn {
+	tb.Helper()
 	conn, err := dbus.Connect(bus)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = conn.Close() }) // the bus may be gone already
+	tb.Cleanup(func() { _ = conn.Close() }) // the bus may be gone already
 	return conn
 }
 
 // startWatcher puts a panel on the bus.
-func startWatcher(t *testing.T, bus string) *watcher {
-	t.Helper()
-	w := &watcher{conn: dial(t, bus), items: make(chan string, 64)}
+func startWatcher(tb testing.TB, bus string) *watcher {
+	tb.Helper()
+	w := &watcher{conn: dial(tb, bus), items: make(chan string, 64)}
 	var err error
 	w.props, err = prop.Export(w.conn, watcherPath, prop.Map{watcherName: {
 		"IsStatusNotifierHostRegistered": {Value: true, Emit: prop.EmitTrue},
 		"RegisteredStatusNotifierItems":  {Value: []string{}, Emit: prop.EmitTrue},
 	}})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := w.conn.Export(w, watcherPath, watcherName); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if r, err := w.conn.RequestName(watcherName, dbus.NameFlagDoNotQueue); err != nil || r != dbus.RequestNameReplyPrimaryOwner {
-		t.Fatalf("claim the watcher's name: %v, %v", r, err)
+		tb.Fatalf("claim the watcher's name: %v, %v", r, err)
 	}
 	return w
 }
