@@ -136,6 +136,7 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	}
 	h.history, err = history.Open(history.Config{
 		Dir: filepath.Join(filepath.Dir(hc.path), "history"), Recent: h.observers.RecentJobs, Ring: h.observers.History, Log: h.log,
+		Prompts: func() bool { return store.Get().KeepPrompts },
 	})
 	if err != nil { // jobs can be run without
 		h.log.Warn("finished jobs are not remembered", "error", err)

@@ -35,6 +35,15 @@ func (h *host) OlderLogs(ctx context.Context, q observe.LogQuery) ([]observe.Log
 	return logs.NewArchive(filepath.Dir(h.path)).Read(ctx, q)
 }
 
+// ClearHistory forgets the finished jobs.
+func (h *host) ClearHistory(context.Context) error {
+	if h.history == nil { // its folder cannot be used
+		h.observers.History.Clear()
+		return nil
+	}
+	return h.history.Clear()
+}
+
 // SaveKept writes a copy of a result that the studio did not take to a whole path.
 func (h *host) SaveKept(_ context.Context, key, path string) error {
 	if !filepath.IsAbs(path) {

@@ -138,6 +138,11 @@ func (c *fakeControls) SaveKept(_ context.Context, key, path string) error {
 	return c.note("save " + key + " as " + path)
 }
 
+func (c *fakeControls) ClearHistory(context.Context) error {
+	c.obs.History.Clear()
+	return c.note("clear history")
+}
+
 func (c *fakeControls) DiscardKept(_ context.Context, key string) error {
 	return c.note("discard " + key)
 }

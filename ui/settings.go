@@ -52,6 +52,7 @@ type settingsActions struct {
 	page   func() *settingsPage // the one in sight, which a new language builds anew
 	folder func(chosen func(path string))
 	reset  func(done func(error)) // forgets the registration
+	ask    func() asker
 }
 
 // settingRow is one setting: its control, what it is for, and what is wrong.
@@ -141,8 +142,11 @@ func (p *settingsPage) layOut() {
 			p.rows[setting.Key] = r
 			lines.Add(r.root)
 		}
-		if s.Settings[0].Key == model.KeyStudio {
+		switch {
+		case s.Settings[0].Key == model.KeyStudio:
 			lines.Add(p.registration())
+		case slices.ContainsFunc(s.Settings, func(s model.Setting) bool { return s.Key == model.KeyPrompts }):
+			lines.Add(p.history())
 		}
 		p.cards.Add(card(s.Title, pad(4, 0, 0, 0, lines)))
 	}
@@ -173,6 +177,30 @@ func (p *settingsPage) registration() fyne.CanvasObject {
 		})
 	}
 	return pad(0, 0, labelInset, 0, container.NewBorder(nil, nil, row(8, again, here), nil, centred(note)))
+}
+
+// history is where the person can have the finished jobs forgotten.
+func (p *settingsPage) history() fyne.CanvasObject {
+	note := newLabel("")
+	note.Truncation = fyne.TextTruncateEllipsis
+	forget := widget.NewButton(p.tr.T("Clear the history"), nil)
+	forget.OnTapped = func() {
+		p.do.ask().sure(p.tr.T("Clear the history?"), p.tr.T("The list of finished jobs is emptied, with prompts and small pictures. Results stay where they are."),
+			p.tr.T("Clear the history"), func() {
+				forget.Disable()
+				p.do.run.start(p.do.ctl.ClearHistory, func(err error) {
+					forget.Enable()
+					if err != nil {
+						paint(note, model.ToneBad)
+						write(note, p.tr.T("Not all is cleared: %s", err))
+						return
+					}
+					paint(note, model.ToneGood)
+					write(note, p.tr.T("The history is empty."))
+				})
+			})
+	}
+	return pad(0, 0, labelInset, 0, container.NewBorder(nil, nil, forget, nil, pad(0, 0, 8, 0, centred(tipped(note)))))
 }
 
 func (p *settingsPage) newRow(s model.Setting) *settingRow {

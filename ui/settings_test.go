@@ -32,6 +32,7 @@ func configured(o *observe.WorkerObservers) {
 		{Name: "auto_update_interval_secs", Kind: "whole number", Unit: "s", Min: 60, Max: 1000, Value: "600"},
 		{Name: model.KeyModels, Kind: "path", Value: "/models"},
 		{Name: "drain_secs", Kind: "whole number", Max: 86400},
+		{Name: model.KeyPrompts, Kind: "true or false", Value: "true"},
 		{Name: model.KeyHours, Kind: "list of texts", Value: "mon-fri 18:00-08:00"},
 		{Name: "pause_on_battery", Kind: "true or false", Value: "false"},
 		{Name: "ca_file", Kind: "path", Restart: true},
@@ -445,6 +446,24 @@ func TestFirstStart(t *testing.T) {
 	}
 	if was, err := recall(w.path); err != nil || !was.Settled {
 		t.Errorf("kept %+v, %v", was, err)
+	}
+}
+
+// TestClearHistory: it asks once, then the jobs are gone, here and from the disk.
+func TestClearHistory(t *testing.T) {
+	w, c, page := openSettings(t)
+	finish(w, observe.RecentJob{ID: "a", Kind: "image", Prompt: "a fox", Outcome: observe.OutcomeCompleted})
+	drainActions(t, w) // the log of the job
+	c.take()
+	tapNamed(t, page.root, "Clear the history")
+	if got := c.take(); len(got) != 0 || len(w.jobs.items) == 0 {
+		t.Fatalf("%q was done without a question", got)
+	}
+	tapInDialog(t, w, "Clear the history")
+	work(t, w)
+	w.refresh(partJobs)
+	if got := c.take(); !slices.Equal(got, []string{"clear history"}) || len(w.jobs.items) != 0 {
+		t.Errorf("asked for %q, %d items are left", got, len(w.jobs.items))
 	}
 }
 

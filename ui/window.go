@@ -203,6 +203,7 @@ func (w *Window) build() {
 	w.settings = newSettingsPage(tr, w.form, settingsActions{
 		ctl: w.ctl, run: w.actions, prefs: w.Preferences, prefer: w.prefer, folder: w.chooseFolder,
 		page:  func() *settingsPage { return w.settings },
+		ask:   func() asker { return asker{w.win, w.words} },
 		reset: func(done func(error)) { w.actions.start(w.ctl.ResetRegistration, done) },
 	})
 	w.about = newAboutPage(tr, w.actions, w.ctl, w.copyText)

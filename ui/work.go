@@ -20,6 +20,9 @@ type WorkControls interface {
 	JobLog(ctx context.Context, id string) (lines []observe.LogEntry, dropped uint64, err error)
 	// OlderLogs returns lines that were written to disk, oldest first.
 	OlderLogs(ctx context.Context, q observe.LogQuery) ([]observe.LogEntry, error)
+	// ClearHistory forgets the finished jobs, their prompts and thumbnails. Results stay
+	// where they are.
+	ClearHistory(ctx context.Context) error
 	// SaveKept writes a copy of a result that the studio did not take to path, which
 	// must not exist yet. key is [observe.KeptResult.Key].
 	SaveKept(ctx context.Context, key, path string) error

@@ -23,6 +23,7 @@ const (
 	KeyThreshold    = "vram_threshold_gb"
 	KeyModels       = "models_root"
 	KeyHours        = "weekly_hours"
+	KeyPrompts      = "keep_prompts"
 	KeyLogin        = "window.start_at_login"
 	KeyNotifyDone   = "window.notify_done"
 	KeyNotifyFailed = "window.notify_failed"
@@ -89,6 +90,7 @@ func Sections(p *words.Printer, keys []observe.ConfigKey, gpus observe.GPUs, log
 		{p.T("Jobs"), []Setting{
 			{Key: KeyThreshold, Control: ControlSlider, Label: p.T("Largest job"), Unit: "GB", Max: sliderMax(known[KeyThreshold], gpus), Help: p.T("Jobs that need more graphics memory go to other computers.")},
 			{Key: KeyModels, Control: ControlFolder, Label: p.T("Folder for models"), Help: p.T("Model files are large: choose a disk with room.")},
+			{Key: KeyPrompts, Control: ControlSwitch, Label: p.T("Keep prompts in the history"), Help: p.T("Off: of jobs that end from now on, neither the prompt nor a picture is remembered.")},
 			{Key: "drain_secs", Control: ControlText, Label: p.T("Time to finish"), Unit: "s", Help: p.T("How long Quit waits for the running job.")},
 		}},
 		{p.T("Start and messages"), []Setting{

@@ -69,6 +69,8 @@ type Config struct {
 	// Ours: what engines get.
 	ModelsQuotaGB float64 `toml:"models_quota_gb,omitempty"` // GiB of fetched model files; 0 = no bound
 
+	KeepPrompts bool `toml:"keep_prompts"` // ours: the history has what jobs were asked for
+
 	AllowInputHosts []string `toml:"allow_input_hosts,omitempty"` // host or host:port that inputs may come from, private ones too
 
 	LocalAPIToken         Secret `toml:"local_api_token,omitempty"`
@@ -89,6 +91,7 @@ func Default() Config {
 		AutoUpdateEnabled:      true,
 		AutoUpdateIntervalSecs: DefaultUpdateInterval,
 		ModelsRoot:             defaultModels(),
+		KeepPrompts:            true,
 	}
 }
 

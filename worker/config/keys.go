@@ -100,6 +100,7 @@ func Descriptors() []Descriptor {
 			Key: "models_quota_gb", Kind: KindNumber, Unit: "GiB", Max: MaxQuotaGB, Default: "0",
 			Meaning: "most GiB of model files that are fetched and kept; the longest unused go first; 0 is no bound", Editable: true,
 		},
+		{Key: "keep_prompts", Kind: KindSwitch, Default: "true", Meaning: "keep prompts and small pictures in the list of finished jobs", Editable: true},
 		{
 			Key: "allow_input_hosts", Kind: KindList, Default: none,
 			Meaning: "hosts, or `HOST:PORT`, that the pictures and sounds of jobs may come from although they lie in a private network", Editable: true,

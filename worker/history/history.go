@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"studioworker/worker/atomicfile"
@@ -42,15 +43,20 @@ type Config struct {
 	Recent *observe.Ring[observe.RecentJob] // what the worker finishes
 	Ring   *observe.Ring[observe.RecentJob] // filled from the disk, then kept true
 	Log    *slog.Logger
+	// Prompts says whether prompts and thumbnails are kept of jobs that finish now; nil = yes.
+	Prompts func() bool
 }
 
-// History is the list of finished jobs. Run is its only method that writes.
+// History is the list of finished jobs. Only Run and Clear write.
 type History struct {
-	cfg   Config
-	jobs  []record // oldest first, at most observe.HistoryCap
-	lines int      // in the file
-	size  int64    // of the file
-	told  bool     // that the disk refuses: once is enough
+	cfg Config
+
+	mu    sync.Mutex // of all below, once Run runs
+	since uint64     // number of the newest job in Recent when the history was cleared
+	jobs  []record   // oldest first, at most observe.HistoryCap
+	lines int        // in the file
+	size  int64      // of the file
+	told  bool       // that the disk refuses: once is enough
 }
 
 // Open reads the history and fills the ring. Damaged lines are set aside beside
@@ -271,9 +277,34 @@ func (h *History) Run(ctx context.Context) error {
 	return nil
 }
 
+// Clear forgets all jobs, also on disk: their prompts and thumbnails, and damaged lines
+// that were set aside. What finishes later is remembered again. An error means that
+// something may be left on the disk. It is safe for concurrent use with Run.
+func (h *History) Clear() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	_, h.since = h.cfg.Recent.Since(0)
+	h.jobs = nil
+	h.cfg.Ring.Clear()
+	err := h.rewrite()
+	aside, _ := filepath.Glob(h.path() + ".corrupt-*") // the pattern is a good one
+	for _, path := range aside {
+		err = errors.Join(err, os.Remove(path))
+	}
+	dir := filepath.Join(h.cfg.Dir, thumbsName)
+	thumbs, readErr := os.ReadDir(dir)
+	err = errors.Join(err, readErr)
+	for _, f := range thumbs {
+		err = errors.Join(err, os.Remove(filepath.Join(dir, f.Name())))
+	}
+	return err
+}
+
 // sync takes up what has changed in the list of recent jobs.
 func (h *History) sync() {
-	jobs, _ := h.cfg.Recent.Since(0)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	jobs, _ := h.cfg.Recent.Since(h.since)
 	var lines []byte
 	count := 0
 	for _, j := range jobs {
@@ -302,6 +333,13 @@ func (h *History) note(j observe.RecentJob) []byte {
 	i, known := h.find(r)
 	if known {
 		old = h.jobs[i]
+	}
+	switch {
+	case h.cfg.Prompts == nil || h.cfg.Prompts():
+	case known:
+		r.Prompt, j.Thumbnail = old.Prompt, nil // as it was when the job finished
+	default:
+		r.Prompt, j.Thumbnail = "", nil
 	}
 	r.Thumb = old.Thumb
 	if known && r == old {

@@ -116,6 +116,60 @@ func TestJobsSurviveARestart(t *testing.T) {
 	}
 }
 
+func TestClear(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, listName), []byte("{damaged\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := open(t, dir)
+	first := finished("a", start)
+	first.Thumbnail = []byte("a picture")
+	d.o.RecentJobs.Add(first)
+	d.sync()
+	if d.thumbs(t) != 1 || len(d.list()) != 1 {
+		t.Fatal("there is nothing to clear")
+	}
+	if err := d.Clear(); err != nil {
+		t.Fatal(err)
+	}
+	d.sync() // the worker's own list still has the job
+	if files, err := filepath.Glob(filepath.Join(dir, "*")); err != nil || len(files) != 2 || d.file(t) != "" || d.thumbs(t) != 0 || len(d.list()) != 0 {
+		t.Errorf("left: %v, %q, %d thumbnails, %v", files, d.file(t), d.thumbs(t), d.list())
+	}
+	d.o.RecentJobs.Add(finished("b", start.Add(time.Hour)))
+	d.sync()
+	if again := open(t, dir).list(); len(again) != 1 || again[0].ID != "b" {
+		t.Errorf("what finished afterwards: %+v", again)
+	}
+}
+
+func TestPromptsAreKeptOnlyWhenWanted(t *testing.T) {
+	dir, keep := t.TempDir(), true
+	d := open(t, dir)
+	d.cfg.Prompts = func() bool { return keep }
+	add := func(id string, at time.Time) {
+		j := finished(id, at)
+		j.Thumbnail = []byte("a picture")
+		d.o.RecentJobs.Add(j)
+		d.sync()
+	}
+	add("a", start)
+	keep = false
+	add("b", start.Add(time.Hour))
+	d.o.RecentJobs.Update(func(j observe.RecentJob) bool { return j.ID == "a" }, func(j observe.RecentJob) observe.RecentJob {
+		j.Outcome = observe.OutcomeFailed // news of a job from before
+		return j
+	})
+	d.sync()
+	got := open(t, dir).list()
+	if len(got) != 2 || got[0].Prompt != "a fox" || got[0].Outcome != observe.OutcomeFailed || got[1].Prompt != "" || got[1].Preview != "" || got[1].ThumbnailPath != "" {
+		t.Errorf("kept %+v", got)
+	}
+	if shown := d.list(); shown[1].Prompt != "" || len(shown[1].Thumbnail) != 0 || strings.Count(d.file(t), "a fox") != 2 {
+		t.Errorf("shown %+v, written\n%s", shown[1], d.file(t))
+	}
+}
+
 // A job whose result waits is one row, whatever becomes of it and in whichever run
 // of the program.
 func TestAWaitingJobIsOneRow(t *testing.T) {

@@ -82,6 +82,27 @@ func TestRingUpdateKeepsTheNumber(t *testing.T) {
 	}
 }
 
+func TestRingClear(t *testing.T) {
+	r := NewRing[int](3)
+	for v := range 5 {
+		r.Add(v)
+	}
+	r.Clear()
+	if got, newest := r.Since(0); len(got) != 0 || newest != 5 {
+		t.Errorf("after clearing: %v, newest %d", got, newest)
+	}
+	for v := 10; v < 15; v++ { // over its limit again
+		r.Add(v)
+		got, newest := r.Since(0)
+		if len(got) != min(v-9, 3) || got[len(got)-1] != v || got[0] != max(v-2, 10) || newest != uint64(v-4) {
+			t.Errorf("after %d: %v, newest %d", v, got, newest)
+		}
+	}
+	if got, _ := r.Since(9); !slices.Equal(got, []int{14}) {
+		t.Errorf("after number 9: %v", got)
+	}
+}
+
 func TestSpec135Preview(t *testing.T) {
 	exact := strings.Repeat("ä", PromptPreviewChars)
 	for _, tc := range []struct{ name, in, want string }{

@@ -11,8 +11,9 @@ type Ring[T any] struct {
 
 	mu    sync.Mutex
 	limit int
-	items []T // circular once it holds limit entries: the oldest is at last % limit
+	items []T // circular once it holds limit entries: the oldest is at (last-gone) % limit
 	last  uint64
+	gone  uint64 // number of the newest entry that Clear took out
 }
 
 // NewRing returns an empty ring that keeps at most limit entries. limit must be
@@ -66,7 +67,15 @@ func (r *Ring[T]) at(i uint64) uint64 {
 	if len(r.items) < r.limit {
 		return i
 	}
-	return (r.last + i) % uint64(r.limit)
+	return (r.last - r.gone + i) % uint64(r.limit)
+}
+
+// Clear takes all entries out. The numbers go on; watchers of Newest are told.
+func (r *Ring[T]) Clear() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.items, r.gone = nil, r.last
+	r.Newest.Set(r.last)
 }
 
 // Update replaces the newest entry that match accepts by what change makes of
