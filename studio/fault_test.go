@@ -83,10 +83,13 @@ func TestRow42AcceptAfterTheOfferExpired(t *testing.T) {
 func TestRow62LogFloods(t *testing.T) {
 	const (
 		floods  = 1000
-		batches = 3
-		size    = 40
+		batches = 2
+		size    = 25
 	)
-	f := newFarm(t, func(c *Config) { c.Log = slog.New(slog.DiscardHandler) })
+	f := newFarm(t, func(c *Config) {
+		c.Log = slog.New(slog.DiscardHandler)
+		c.HeartbeatTooOld = time.Hour // a thousand workers of a test have no time to say that they live
+	})
 	batch := protocol.LogBatch{}
 	for range size {
 		batch.Entries = append(batch.Entries, protocol.LogEntry{TS: "2026-03-02T08:15:30.120Z", Level: protocol.LevelInfo, Message: strings.Repeat("x", maxLogText)})

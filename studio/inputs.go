@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"studioworker/studio/client"
@@ -21,12 +22,51 @@ import (
 const (
 	inputPath    = "/api/v1/inputs/"
 	inputPrefix  = "in-"
-	inputLife    = 24 * time.Hour // after the last use by a job
-	inputRefresh = 12 * time.Hour // a job that names an input leaves it at least this
+	inputLife    = 24 * time.Hour   // after the last use by a job
+	inputRefresh = 12 * time.Hour   // a job that names an input leaves it at least this
+	inputPause   = 10 * time.Minute // told to whoever finds no room
 )
 
 // errNoInput says that a job names an input of this studio that is not there.
 var errNoInput = errors.New("there is no such input; it may have expired 24 hours after its last use")
+
+// inputRoom bounds what all inputs take together.
+type inputRoom struct {
+	most int64 // bytes
+
+	mu     sync.Mutex
+	stored int64
+	coming int64 // of bodies on their way in
+}
+
+// take reserves room; the error is a *refusal when there is none.
+func (r *inputRoom) take(n int64) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stored+r.coming+n > r.most {
+		return &refusal{
+			status: http.StatusInsufficientStorage, code: "inputs_full", after: inputPause,
+			message: fmt.Sprintf("the pictures and recordings that are stored for jobs take all of %s; each goes 24 hours after its last use", size(r.most)),
+		}
+	}
+	r.coming += n
+	return nil
+}
+
+// settle ends a reservation, of which kept bytes were stored.
+func (r *inputRoom) settle(reserved, kept int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.coming -= reserved
+	r.stored += kept
+}
+
+// count sets what is stored.
+func (r *inputRoom) count(stored int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stored = stored
+}
 
 // putInput stores the body for jobs that name its address.
 func (s *Studio) putInput(w http.ResponseWriter, r *http.Request) {
@@ -55,8 +95,14 @@ func (s *Studio) putInput(w http.ResponseWriter, r *http.Request) {
 }
 
 // keepInput stores the bytes of body under a new id. What is the sender's fault
-// is a *refusal. size is what the sender announced, negative when it did not.
+// is a *refusal, as is that there is no room. size is what the sender announced,
+// negative when it did not.
 func (s *Studio) keepInput(ctx context.Context, kind string, size int64, body io.Reader) (store.Input, error) {
+	reserved, kept := max(size, 0), int64(0)
+	if err := s.inputs.take(reserved); err != nil {
+		return store.Input{}, err
+	}
+	defer func() { s.inputs.settle(reserved, kept) }()
 	id := newID(inputPrefix)
 	in := &noted{r: body}
 	data, err := s.store.Put(ctx, "inputs/"+id, size, in)
@@ -72,9 +118,16 @@ func (s *Studio) keepInput(ctx context.Context, kind string, size int64, body io
 	if data.Bytes == 0 {
 		return store.Input{}, errors.Join(bad("the body is empty"), s.store.Discard(ctx, data))
 	}
+	if more := data.Bytes - reserved; more > 0 { // its size was not announced
+		if err := s.inputs.take(more); err != nil {
+			return store.Input{}, errors.Join(err, s.store.Discard(ctx, data))
+		}
+		reserved += more
+	}
 	if _, err := s.store.Inputs.Create(ctx, id, rec); err != nil {
 		return store.Input{}, errors.Join(err, s.store.Discard(ctx, data))
 	}
+	kept = data.Bytes
 	return rec, nil
 }
 
@@ -250,7 +303,13 @@ func (s *Studio) sweepInputs(ctx context.Context, now time.Time) (int, error) {
 		return 0, err
 	}
 	used := s.hub.inputUses(now)
-	n := 0
+	n, left := 0, int64(0)
+	for _, e := range all {
+		left += e.Value.Data.Bytes
+	}
+	// Also what other processes have stored since. One that came while this was read
+	// is counted the next time.
+	defer func() { s.inputs.count(left) }()
 	for _, e := range all {
 		last := e.Value.ExpiresAt
 		if use, ok := used[e.Value.ID]; ok && use.Add(inputLife).After(last) {
@@ -269,6 +328,7 @@ func (s *Studio) sweepInputs(ctx context.Context, now time.Time) (int, error) {
 		if err != nil {
 			return n, err
 		}
+		left -= e.Value.Data.Bytes
 		n++
 	}
 	return n, nil

@@ -242,3 +242,35 @@ func FuzzInputAddress(f *testing.F) {
 		}
 	})
 }
+
+// TestInputsHaveRoomTogether: beyond it a new one is refused with words and a
+// time, whether its size was announced or not; what is there stays, and what goes
+// makes room.
+func TestInputsHaveRoomTogether(t *testing.T) {
+	dir := t.TempDir()
+	f := newFarm(t, func(c *Config) { c.Data, c.MaxInputs = dir, 1000 })
+	first := f.input(t, "image/png", make([]byte, 600))
+	refused := func(body io.Reader) {
+		t.Helper()
+		status, data := f.call(t, http.MethodPost, "/api/v1/inputs", f.token, body, "Content-Type", "image/png")
+		wantError(t, status, data, http.StatusInsufficientStorage, "inputs_full")
+		if !strings.Contains(string(data), "1000 bytes") && !strings.Contains(string(data), "1000 B") {
+			t.Errorf("the refusal says %s", data)
+		}
+	}
+	refused(bytes.NewReader(make([]byte, 500)))
+	refused(io.MultiReader(bytes.NewReader(make([]byte, 500)))) // of unknown size
+	f.input(t, "image/png", make([]byte, 400))
+	refused(bytes.NewReader(make([]byte, 1)))
+	f.stop()
+
+	f = newFarm(t, func(c *Config) { c.Data, c.MaxInputs = dir, 1000 })
+	refused(bytes.NewReader(make([]byte, 1)))
+	if status, data := f.call(t, http.MethodGet, inputPath+first.ID, "", nil); status != http.StatusOK || len(data) != 600 {
+		t.Errorf("the first is answered %d with %d bytes", status, len(data))
+	}
+	if n, err := f.studio.sweepInputs(t.Context(), time.Now().Add(2*inputLife)); n != 2 || err != nil {
+		t.Errorf("%d inputs went, %v", n, err)
+	}
+	f.input(t, "image/png", make([]byte, 1000))
+}

@@ -54,6 +54,7 @@ type Config struct {
 	MaxQueued       int           // jobs that may wait; default 100,000
 	MaxQueuedByKey  int           // of one API key; default 1,000
 	MaxResult       int64         // bytes of one result; default 2 GiB
+	MaxInputs       int64         // bytes of all inputs together; default 20 GiB
 	KeepFor         time.Duration // a job and its result stay this long after its end; default 30 days
 	KeepJobs        int           // ended jobs that stay; default 500,000
 	KeepBytes       int64         // of their results together; default 100 GiB
@@ -76,6 +77,7 @@ type Studio struct {
 	token     string
 	people    *registry
 	keys      keys
+	inputs    inputRoom
 	modelling sync.Mutex // held over a change of the model registry
 	hub       *hub
 	webhooks  *webhooks
@@ -108,6 +110,7 @@ func New(cfg Config) (*Studio, error) {
 	cfg.CallLimit = cmp.Or(cfg.CallLimit, 9*time.Minute)
 	cfg.MaxQueued = cmp.Or(cfg.MaxQueued, 100_000)
 	cfg.MaxQueuedByKey = cmp.Or(cfg.MaxQueuedByKey, 1000)
+	cfg.MaxInputs = cmp.Or(cfg.MaxInputs, 20<<30)
 	cfg.KeepFor = cmp.Or(cfg.KeepFor, 30*24*time.Hour)
 	cfg.KeepJobs = cmp.Or(cfg.KeepJobs, 500_000)
 	cfg.KeepBytes = cmp.Or(cfg.KeepBytes, 100<<30)
@@ -157,6 +160,7 @@ func (s *Studio) load(ctx context.Context) (err error) {
 		return err
 	}
 	s.keys = keys{s.store.Keys}
+	s.inputs.most = s.cfg.MaxInputs
 	if s.people, err = loadRegistry(ctx, s.store, s.cfg.Log, s.changes); err != nil {
 		return err
 	}
@@ -172,6 +176,13 @@ func (s *Studio) load(ctx context.Context) (err error) {
 	}
 	if s.hub, err = loadHub(ctx, s.cfg, s.store, jobs, bad); err != nil {
 		return err
+	}
+	inputs, _, err := s.store.Inputs.All(ctx) // what cannot be read was said
+	if err != nil {
+		return err
+	}
+	for _, e := range inputs {
+		s.inputs.stored += e.Value.Data.Bytes
 	}
 	s.hub.changes, s.hub.moved = s.changes, s.metrics.moved
 	s.webhooks = newWebhooks(s.hub, s.cfg, s.store.Webhooks)
