@@ -80,7 +80,7 @@ func (c *command) examine(ctx context.Context, path string, running, show bool) 
 	cards := gpu.New(gpu.Config{})
 	open := func() (*config.Store, error) { return openConfig(ctx, path, cards, log) }
 	cfg := doctor.Config{
-		Path: path, Version: Version, Running: running,
+		Path: path, Version: Version, Feed: Feed, Running: running,
 		Open:   open,
 		Lookup: net.DefaultResolver.LookupHost, FreeDisk: disk.Free, GPUs: cards.List,
 		Engines: func(ctx context.Context) []observe.Engine { return foundEngines(ctx, open, log) },

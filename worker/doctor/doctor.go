@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,7 +71,8 @@ const (
 type Config struct {
 	Path    string // of the config
 	Version string
-	Running bool // a worker with this config runs: ports in use are its own
+	Feed    string // of the build, when the config names none; empty = none
+	Running bool   // a worker with this config runs: ports in use are its own
 
 	Open     func() (*config.Store, error) // reads the config
 	Lookup   func(ctx context.Context, host string) ([]string, error)
@@ -288,14 +290,17 @@ func (d *doctor) update(ctx context.Context) {
 	case d.store == nil:
 		d.skipped(CheckUpdate, skippedForConfig)
 		return
-	case d.store.Get().AutoUpdateFeed == "":
+	case d.store.Get().AutoUpdateFeed == "" && d.cfg.Feed == "":
 		d.skipped(CheckUpdate, "no feed is set")
 		return
 	case d.net == nil:
 		d.skipped(CheckUpdate, "the network cannot be used")
 		return
 	}
-	feed := d.store.Get().AutoUpdateFeed
+	feed := cmp.Or(d.store.Get().AutoUpdateFeed, d.cfg.Feed)
+	if strings.HasSuffix(feed, "/") { // a folder, whose list is nobody's business
+		feed += "keys.json"
+	}
 	answer, err := d.get(ctx, http.MethodGet, feed, "")
 	if err == nil && answer.status != http.StatusOK {
 		err = fmt.Errorf("%s answers with status %d", feed, answer.status)

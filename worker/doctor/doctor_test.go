@@ -151,6 +151,28 @@ func TestHealthyWorkerHasNoProblem(t *testing.T) {
 	}
 }
 
+// Without a feed in the config the one of the build is asked; a folder is asked for what
+// lies in each.
+func TestTheFeedOfTheBuild(t *testing.T) {
+	p := newPatient(t)
+	p.config.AutoUpdateFeed = ""
+	found := func() Finding {
+		all := p.findings(t)
+		return all[slices.IndexFunc(all, func(f Finding) bool { return f.Check == CheckUpdate })]
+	}
+	if f := found(); f.Result != Skipped {
+		t.Errorf("without any feed: %+v", f)
+	}
+	p.cfg.Feed = p.studio.URL + "/feed"
+	if f := found(); f.Result != OK {
+		t.Errorf("with the build's: %+v", f)
+	}
+	p.cfg.Feed = p.studio.URL + "/folder/"
+	if f := found(); f.Result != Problem || !strings.Contains(fmt.Sprint(f), "/folder/keys.json") {
+		t.Errorf("with a folder that is not there: %+v", f)
+	}
+}
+
 // Each fault has one name, and only that.
 func TestEachFaultIsNamedAlone(t *testing.T) {
 	tests := []struct {

@@ -277,6 +277,31 @@ func TestACandidateIsNotTriedForEver(t *testing.T) {
 	}
 }
 
+// TestSpec149TheInstalledProgramStaysAsItIs: nothing is parked, and nothing outside the
+// folder of updates is written, read-only as it may be.
+func TestSpec149TheInstalledProgramStaysAsItIs(t *testing.T) {
+	s := newStore(t)
+	installed := filepath.Join(filepath.Dir(s.dir), ProgramName())
+	if err := os.WriteFile(installed, []byte("installed"), 0o500); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "1.1.0", 1)
+	next(t, s, "1.0.0")
+	if err := s.Change(func(state *State) error { state.Promote(); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Prune(); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(filepath.Dir(s.dir))
+	if err != nil || len(entries) != 2 {
+		t.Errorf("beside the installed program lie %v, %v", entries, err)
+	}
+	if text, err := os.ReadFile(installed); err != nil || string(text) != "installed" {
+		t.Errorf("the installed program is %q, %v", text, err)
+	}
+}
+
 func TestKeepRefuses(t *testing.T) {
 	s := newStore(t)
 	c := put(t, s, "1.1.0", 1)
