@@ -29,7 +29,7 @@ type part struct {
 func builds() [][]string {
 	var all [][]string
 	for _, system := range []string{"linux", "windows", "darwin"} {
-		all = append(all, []string{system, "1", "migrated_fynedo,no_emoji"}, []string{system, "0", "headless"})
+		all = append(all, []string{system, "1", "migrated_fynedo"}, []string{system, "0", "headless"})
 	}
 	return all
 }
