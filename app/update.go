@@ -18,6 +18,7 @@ import (
 
 	"studioworker/worker/availability/disk"
 	"studioworker/worker/config"
+	"studioworker/worker/network"
 	"studioworker/worker/observe"
 	"studioworker/worker/update"
 	"studioworker/worker/update/feed"
@@ -205,7 +206,7 @@ func (h *host) openUpdates(ctx context.Context, store *config.Store) *updates {
 	if u.problem == "" {
 		var err error
 		u.updater, u.store, err = newUpdater(filepath.Dir(h.path), update.Config{
-			Observer: &h.observers.Update, Log: h.log, HTTP: h.worker.HTTP(), Busy: h.worker.Busy,
+			Observer: &h.observers.Update, Log: h.log, HTTP: h.worker.HTTP(), Busy: h.worker.Busy, Metered: network.Metered,
 			Settings: func() update.Settings { return updateSettings(store.Get()) }, InstallID: func() string { return store.Get().InstallID },
 			Restart: func(asked bool) {
 				select {

@@ -32,7 +32,7 @@ const (
 	Updated     AutoUpdateDecision = "updated" // it runs from the next start on
 	UpdateError AutoUpdateDecision = "update_error"
 	Held        AutoUpdateDecision = "held"    // the newest release failed here
-	Waiting     AutoUpdateDecision = "waiting" // for its turn, for the hours of updates, or for a version on trial
+	Waiting     AutoUpdateDecision = "waiting" // for its turn, its hours, a connection, or a version on trial
 )
 
 // Settings are the person's.
@@ -55,6 +55,9 @@ type Config struct {
 	InstallID func() string
 	// Busy says whether a job runs.
 	Busy func() bool
+	// Metered says whether the connection's bytes are counted. Such a connection fetches
+	// nothing unasked. nil = nobody knows.
+	Metered func(ctx context.Context) bool
 	// FreeDisk says how many bytes are free where versions lie.
 	FreeDisk func() (uint64, error)
 	// Restart ends this process for the next version: when no job runs, or, asked by a
@@ -163,6 +166,10 @@ func (u *Updater) Tick(ctx context.Context) AutoUpdateDecision {
 		u.show(o, observe.UpdateAvailable, "it waits for the hours of updates, until "+until.Format("Monday 15:04"), 0)
 		return Waiting
 	}
+	if !u.here(o) && u.cfg.Metered != nil && u.cfg.Metered(ctx) {
+		u.show(o, observe.UpdateAvailable, "it waits for a connection that is not metered", 0)
+		return Waiting
+	}
 	return u.say(ctx, o, Updated, u.take(ctx, o))
 }
 
@@ -219,11 +226,7 @@ func (u *Updater) check(ctx context.Context, s Settings) (*offer, AutoUpdateDeci
 
 // take fetches a release, unless it is here already.
 func (u *Updater) take(ctx context.Context, o *offer) error {
-	state, err := u.cfg.Store.Read()
-	if err != nil {
-		return err
-	}
-	if c := state.Candidate; c != nil && c.Version.Version == o.release.Version && c.Seq == o.release.Seq {
+	if u.here(o) {
 		return nil
 	}
 	u.show(o, observe.UpdateDownloading, "", 0)
@@ -277,10 +280,16 @@ func (u *Updater) Check(ctx context.Context) error {
 	return err
 }
 
+// here says whether a release was fetched before.
+func (u *Updater) here(o *offer) bool {
+	state, err := u.cfg.Store.Read()
+	c := state.Candidate
+	return err == nil && c != nil && c.Version.Version == o.release.Version && c.Seq == o.release.Seq
+}
+
 // ready shows a release as ready when it is here already.
 func (u *Updater) ready(o *offer) {
-	state, err := u.cfg.Store.Read()
-	if c := state.Candidate; err == nil && c != nil && c.Seq == o.release.Seq {
+	if u.here(o) {
 		u.show(o, observe.UpdateReady, "", o.target.Size)
 	}
 }
@@ -289,7 +298,7 @@ func (u *Updater) ready(o *offer) {
 var ErrNothing = errors.New("there is nothing to install")
 
 // Fetch looks, and makes what it finds ready, because a person asks: also out of the
-// hours of updates, and before its turn. It returns the version. The error is ErrNothing
+// hours of updates, over a metered connection, and before its turn. It returns the version. The error is ErrNothing
 // when there is none, or says why.
 func (u *Updater) Fetch(ctx context.Context) (string, error) {
 	u.mu.Lock()

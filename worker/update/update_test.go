@@ -524,6 +524,15 @@ func TestSpec147Decisions(t *testing.T) {
 		t.Errorf("out of the hours: %+v", u)
 	}
 	b.settings.Hours = nil
+	counted := true
+	b.cfg.Metered = func(context.Context) bool { return counted }
+	tick(Waiting, 1)
+	if u := b.slot.Get(); u.State != observe.UpdateAvailable || !strings.Contains(u.Detail, "not metered") {
+		t.Errorf("over a metered connection: %+v", u)
+	}
+	counted = false
+	tick(Updated, 1)
+	counted = true // what is here needs no connection
 	tick(Updated, 1)
 	if err := b.store.Change(func(state *versions.State) error {
 		state.Hold(state.Candidate.Version, "it crashed", now)

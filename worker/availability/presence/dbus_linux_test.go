@@ -1,52 +1,23 @@
 package presence
 
 import (
-	"bufio"
 	"context"
 	"net"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/godbus/dbus/v5"
+
+	"studioworker/worker/network/networktest"
 )
 
 // bus starts a real session bus and lets this process find it.
 func bus(t *testing.T) *dbus.Conn {
 	t.Helper()
-	program, err := exec.LookPath("dbus-daemon")
-	if err != nil {
-		t.Fatal("dbus-daemon is not installed (package dbus)")
-	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
-	address := "unix:path=" + filepath.Join(t.TempDir(), "bus")
-	cmd := exec.CommandContext(ctx, program, "--session", "--nofork", "--nopidfile", "--print-address", "--address="+address)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		stop()
-		_ = cmd.Wait() // it was killed
-	})
-	line, err := bufio.NewReader(out).ReadString('\n') // it says it when it is ready
-	if err != nil {
-		t.Fatalf("the bus does not start: %v", err)
-	}
-	address = strings.TrimSpace(line)
 	t.Setenv("DISPLAY", "")
-	t.Setenv("DBUS_SESSION_BUS_ADDRESS", address)
-	conn, err := dbus.Connect(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
+	return networktest.Bus(t, "DBUS_SESSION_BUS_ADDRESS")
 }
 
 // desktop answers as GNOME or KDE do.

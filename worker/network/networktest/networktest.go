@@ -1,4 +1,4 @@
-// Package networktest makes bad networks for tests: a real proxy on loopback,
+// Package networktest makes networks for tests: a real proxy on loopback, a D-Bus,
 // and certificates that are right or wrong.
 package networktest
 
