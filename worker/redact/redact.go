@@ -31,7 +31,7 @@ type Config struct {
 
 // Redactor takes things out. It is safe for concurrent use.
 type Redactor struct {
-	known *strings.Replacer
+	secrets, names *strings.Replacer
 }
 
 // The marks.
@@ -46,31 +46,38 @@ const (
 
 // New returns a redactor for what cfg knows.
 func New(cfg Config) *Redactor {
-	type pair struct{ text, mark string }
-	var pairs []pair
-	add := func(text, mark string) {
-		if text = strings.TrimSpace(text); len(text) >= shortest {
-			pairs = append(pairs, pair{text, mark})
-		}
-	}
+	var secrets, names pairs
 	for _, secret := range cfg.Secrets {
-		add(secret, MarkSecret)
+		secrets.add(secret, MarkSecret)
 	}
 	for _, prompt := range cfg.Prompts {
 		if len(prompt) >= shortestPrompt {
-			add(prompt, MarkPrompt)
+			secrets.add(prompt, MarkPrompt)
 		}
 	}
-	add(strings.TrimRight(cfg.Home, `/\`), MarkHome)
-	add(cfg.Host, MarkHost)
-	add(cfg.User, MarkUser)
-	// A secret that holds another goes first, and goes whole.
-	slices.SortStableFunc(pairs, func(a, b pair) int { return cmp.Compare(len(b.text), len(a.text)) })
-	var words []string
-	for _, p := range pairs {
-		words = append(words, p.text, p.mark)
+	names.add(strings.TrimRight(cfg.Home, `/\`), MarkHome)
+	names.add(cfg.Host, MarkHost)
+	names.add(cfg.User, MarkUser)
+	return &Redactor{secrets.replacer(), names.replacer()}
+}
+
+// pairs are texts with what stands for them.
+type pairs [][2]string
+
+func (p *pairs) add(text, mark string) {
+	if text = strings.TrimSpace(text); len(text) >= shortest {
+		*p = append(*p, [2]string{text, mark})
 	}
-	return &Redactor{known: strings.NewReplacer(words...)}
+}
+
+// replacer has a text that holds another go first, and go whole.
+func (p pairs) replacer() *strings.Replacer {
+	slices.SortStableFunc(p, func(a, b [2]string) int { return cmp.Compare(len(b[0]), len(a[0])) })
+	var words []string
+	for _, pair := range p {
+		words = append(words, pair[0], pair[1])
+	}
+	return strings.NewReplacer(words...)
 }
 
 // The forms of what nobody told us.
@@ -82,20 +89,56 @@ var (
 	homes  = regexp.MustCompile(`(?:/home/|/Users/|[A-Za-z]:\\Users\\)[^/\\\s"':]+`)
 )
 
+// marks finds what was put in before.
+var marks = regexp.MustCompile(`\[redacted: [a-z ]+\]`)
+
 // Text returns text with everything taken out. Doing it twice changes nothing more.
 func (r *Redactor) Text(text string) string {
-	text = r.known.Replace(text)
-	text = bearer.ReplaceAllString(text, "$1 "+MarkSecret)
-	text = named.ReplaceAllStringFunc(text, func(match string) string {
-		parts := named.FindStringSubmatch(match)
-		if strings.HasPrefix(strings.Trim(parts[2], `"'`), "[redacted") || strings.Trim(parts[2], `"'`) == "" {
-			return match
+	// Each step takes from what is outside the marks, and marks stay: this ends.
+	for {
+		before := text
+		// Names last: a token may hold one.
+		for _, take := range []func(string) string{r.secrets.Replace, forms, r.names.Replace, homesAndMail} {
+			text = outside(text, take)
 		}
-		return parts[1] + MarkSecret
+		if text == before {
+			return text
+		}
+	}
+}
+
+// outside changes what is not a mark.
+func outside(text string, change func(string) string) string {
+	var out strings.Builder
+	from := 0
+	for _, at := range marks.FindAllStringIndex(text, -1) {
+		out.WriteString(change(text[from:at[0]]))
+		out.WriteString(text[at[0]:at[1]])
+		from = at[1]
+	}
+	out.WriteString(change(text[from:]))
+	return out.String()
+}
+
+// forms takes out what looks like a credential.
+func forms(text string) string {
+	text = bearer.ReplaceAllString(text, "$1 "+MarkSecret)
+	text = outside(text, func(text string) string {
+		return named.ReplaceAllStringFunc(text, func(match string) string {
+			parts := named.FindStringSubmatch(match)
+			if strings.Trim(parts[2], `"'`) == "" {
+				return match // nothing, or a mark follows
+			}
+			return parts[1] + MarkSecret
+		})
 	})
-	text = inURL.ReplaceAllString(text, "$1"+MarkSecret+"@")
+	return outside(text, func(text string) string { return inURL.ReplaceAllString(text, "$1"+MarkSecret+"@") })
+}
+
+// homesAndMail takes out folders and addresses of people.
+func homesAndMail(text string) string {
 	text = homes.ReplaceAllString(text, MarkHome)
-	return mail.ReplaceAllString(text, MarkMail)
+	return outside(text, func(text string) string { return mail.ReplaceAllString(text, MarkMail) })
 }
 
 // Count says how many places of a text are marked.

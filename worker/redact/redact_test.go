@@ -25,6 +25,8 @@ func TestTextTakesOut(t *testing.T) {
 		{"computer and user", "ada-lovelace on workhorse", MarkUser + " on " + MarkHost},
 		{"prompt", `sd-cli: bad prompt "a red fox in the snow" of a cat`, `sd-cli: bad prompt "` + MarkPrompt + `" of a cat`},
 		{"mail", "asked by ada@example.com.", "asked by " + MarkMail + "."},
+		{"a token with a name in it", "token=ada-lovelace0987 x", "token=" + MarkSecret + " x"},
+		{"a home within a home", "/home//home/0", "/home/" + MarkHome},
 		{"too short to look for", "abc is no secret", "abc is no secret"},
 	}
 	for _, test := range tests {
@@ -40,6 +42,8 @@ func TestTextTakesOut(t *testing.T) {
 func FuzzText(f *testing.F) {
 	f.Add("Bearer tok-1234567890 at /home/ada/x by ada@example.com, token=tok-1234567890")
 	f.Add(`password: 'a' "b`)
+	f.Add("/home//home/0")
+	f.Add("token=ada-lovelace0987 and token=x/home/ada")
 	f.Fuzz(func(t *testing.T, text string) {
 		once := redactor.Text(text)
 		if strings.Contains(once, "tok-1234567890") {
