@@ -211,8 +211,13 @@ func (s scene) open(t *testing.T, size fyne.Size, language, colours string) *Win
 func settle(w *Window) {
 	content := w.win.Canvas().Content()
 	walk(content, fyne.Position{}, boundsOf(fyne.Position{}, content.Size()), func(f found) {
-		if c, ok := f.object.(*fyne.Container); ok && c.Layout != nil {
-			c.Layout.Layout(c.Objects, c.Size())
+		switch c := f.object.(type) {
+		case *fyne.Container:
+			if c.Layout != nil {
+				c.Layout.Layout(c.Objects, c.Size())
+			}
+		case *container.Scroll:
+			c.Refresh() // what is in it may have grown
 		}
 	})
 }
