@@ -146,9 +146,13 @@ func TestLongPath(t *testing.T) {
 	h.write(t, "http://127.0.0.1:1", "")
 	w := h.start(t, "--config", h.config, "run")
 	w.await(t, 1, "registration will be tried again")
-	list, err := os.ReadDir(runtime)
-	if err != nil || len(list) != 1 || list[0].Type() != os.ModeSocket {
-		t.Errorf("the runtime folder holds %v, %v", list, err)
+	// Engines that are asked for their version may leave something there, too.
+	list, err := filepath.Glob(filepath.Join(runtime, "studio-worker-*"))
+	if err != nil || len(list) != 1 {
+		t.Fatalf("the runtime folder holds %v, %v", list, err)
+	}
+	if info, err := os.Stat(list[0]); err != nil || info.Mode().Type() != os.ModeSocket {
+		t.Errorf("%s is no socket: %v", list[0], err)
 	}
 	h.want(t, "--config", h.config, "quit")
 	if code := w.wait(t); code != 0 {

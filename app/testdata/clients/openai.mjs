@@ -119,7 +119,7 @@ const errors = {
   },
   async "caller goes away"() {
     const leaving = new AbortController();
-    setTimeout(() => leaving.abort(), 500);
+    setTimeout(() => leaving.abort(), 1500);
     await fails(client().chat.completions.create({ model: "synthetic-llm", messages }, { signal: leaving.signal }), OpenAI.APIUserAbortError, {});
   },
   async "time out"() {

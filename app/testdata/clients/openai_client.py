@@ -141,7 +141,7 @@ def no_worker():
 
 
 def caller_goes_away():
-    call = client(timeout=0.5).chat.completions.create
+    call = client(timeout=1.5).chat.completions.create
     fails(lambda: call(model="synthetic-llm", messages=MESSAGES), openai.APITimeoutError)
 
 
