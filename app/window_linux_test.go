@@ -280,6 +280,13 @@ func TestAPersonAtTheWindow(t *testing.T) {
 	d.click(t, button.Min.Add(button.Size().Div(2)))
 	eventually(t, "the private studio", func() bool { return status().Session == "connected" })
 
+	// Keys are for what is seen: the pages come a moment after the session.
+	eventually(t, "the end of the first start", func() bool {
+		_, many := patch(d.picture(t), button, accentColour)
+		return many < 100
+	})
+	d.awaitPatch(t, "the state in the head", image.Rectangle{place.Min, image.Pt(place.Max.X, place.Min.Y+80)}, goodColour, 20)
+
 	d.keys(t, "ctrl+n")
 	d.do(t, "type", "--delay", "60", "a lighthouse in fog")
 	d.keys(t, "Return")
