@@ -57,6 +57,7 @@ type History struct {
 	lines int        // in the file
 	size  int64      // of the file
 	told  bool       // that the disk refuses: once is enough
+	short bool       // the file lacks jobs, or ends in half a line: it is to be written anew
 }
 
 // Open reads the history and fills the ring. Damaged lines are set aside beside
@@ -220,7 +221,7 @@ func (h *History) rewrite() error {
 	if err := atomicfile.Write(h.path(), bytes.Join(lines, nil), 0o600); err != nil {
 		return fmt.Errorf("write the history: %w", err)
 	}
-	h.lines, h.size = len(lines), int64(size)
+	h.lines, h.size, h.short = len(lines), int64(size), false
 	return nil
 }
 
@@ -316,8 +317,13 @@ func (h *History) sync() {
 	if count == 0 {
 		return
 	}
-	err := h.append(lines)
-	if h.lines += count; err == nil && h.long() {
+	var err error
+	if !h.short {
+		err = h.append(lines)
+		h.lines += count
+		h.short = err != nil
+	}
+	if err == nil && (h.short || h.long()) {
 		err = h.rewrite()
 	}
 	if err != nil && !h.told {

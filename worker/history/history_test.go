@@ -358,6 +358,25 @@ func TestADiskThatRefusesCostsOneWarning(t *testing.T) {
 	}
 }
 
+func TestWhatTheDiskRefusedIsWrittenLater(t *testing.T) {
+	dir := t.TempDir()
+	d := open(t, dir)
+	list := filepath.Join(dir, listName)
+	if err := os.Mkdir(list, 0o700); err != nil { // nothing can be written there
+		t.Fatal(err)
+	}
+	d.o.RecentJobs.Add(finished("refused", start))
+	d.sync()
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
+	d.o.RecentJobs.Add(finished("taken", start.Add(time.Second)))
+	d.sync()
+	if got := open(t, dir).list(); len(got) != 2 || got[0].ID != "refused" || got[1].ID != "taken" {
+		t.Errorf("after a restart: %+v", got)
+	}
+}
+
 func TestAJobThatCannotBeALineIsSaidOnce(t *testing.T) {
 	d := open(t, t.TempDir())
 	odd := finished("a", start)
