@@ -144,6 +144,7 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	h.worker, err = worker.New(worker.Config{
 		Store: store, Observers: h.observers, Logs: queue, Log: h.log, Router: h.engines.router, Warm: h.engines.llama, GPUs: cards.List,
 		Version: Version, Commit: commit(), Updates: h.parent != nil, Private: h.private != nil, OutboxFS: hc.outboxFS, MachineID: identity.MachineID,
+		AutoStart: func() bool { on, err := h.StartAtLogin(); return err == nil && on },
 	})
 	if err != nil {
 		return nil, err

@@ -46,7 +46,7 @@ func (w *Worker) capabilities() protocol.Capabilities {
 	caps := protocol.Capabilities{
 		MachineName: w.machine.name, Username: w.machine.user, AgentVersion: w.cfg.Version, Engine: engineName,
 		VRAMTotalGB: vram, VRAMThresholdGB: c.VRAMThresholdGB, AutoEnabled: w.availability.AutoEnabled(),
-		AutoStart: false, AutoUpdate: &updates, StartMinimised: &c.StartMinimised, OnlyWhenIdle: &c.OnlyWhenIdle,
+		AutoStart: w.cfg.AutoStart != nil && w.cfg.AutoStart(), AutoUpdate: &updates, StartMinimised: &c.StartMinimised, OnlyWhenIdle: &c.OnlyWhenIdle,
 		UserPresence: w.availability.Presence(), SupportedModels: []string{}, SupportedModelsPerKind: map[string][]string{},
 		Features: protocol.Features(), Instance: w.instance,
 	}

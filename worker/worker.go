@@ -44,6 +44,7 @@ type Config struct {
 	Version   string
 	Commit    string        // of the sources; empty = unknown
 	Updates   bool          // this process is updated when the config wants it
+	AutoStart func() bool   // the system starts this program by itself; nil = it does not
 	Private   bool          // the studio runs in this program
 	OutboxFS  outbox.FS     // nil = the real one
 	Heartbeat time.Duration // 0 = protocol.HeartbeatInterval

@@ -180,10 +180,11 @@ func TestCapabilities(t *testing.T) {
 	s := newStudio(t)
 	f := prepare(t, approved(s), answers, func(c *Config) {
 		c.GPUs = func(context.Context) ([]gpu.Device, error) { return nil, errors.New("no driver") }
+		c.AutoStart = func() bool { return true }
 	}).start(t)
 	b := sessiontest.Await[protocol.Heartbeat](t, s.Welcome(t), nil)
 	caps := b.Capabilities
-	if caps.VRAMTotalGB != 0 || caps.Engine != "multi" || caps.AgentVersion != "1.2.3" || caps.MachineName == "" || caps.Username == "" || caps.AutoStart {
+	if caps.VRAMTotalGB != 0 || caps.Engine != "multi" || caps.AgentVersion != "1.2.3" || caps.MachineName == "" || caps.Username == "" || !caps.AutoStart {
 		t.Errorf("got %+v", caps)
 	}
 	if !slices.Equal(caps.TaskKinds, protocol.TaskKinds()) || !slices.IsSorted(caps.SupportedModels) ||
