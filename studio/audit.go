@@ -19,7 +19,9 @@ import (
 var acts = map[string]string{
 	"POST /api/v1/jobs/{id}/cancel":           "cancel job",
 	"POST /api/v1/jobs/{id}/retry":            "retry job",
-	"DELETE /api/v1/jobs/{id}":                "delete job",
+	"DELETE /api/v1/jobs/{id}":                "discard job",
+	"POST /api/v1/jobs/retry-failed":          "retry failed jobs",
+	"POST /api/v1/jobs/discard-failed":        "discard failed jobs",
 	"DELETE /api/v1/workers/{id}":             "remove worker",
 	"POST /api/v1/registrations/{id}/approve": "approve worker",
 	"POST /api/v1/registrations/{id}/reject":  "reject worker",
@@ -28,6 +30,9 @@ var acts = map[string]string{
 	"PUT /api/v1/registry":                    "import models",
 	"POST /api/v1/keys":                       "create key",
 	"DELETE /api/v1/keys/{id}":                "revoke key",
+	"POST /api/v1/webhooks":                   "add webhook",
+	"DELETE /api/v1/webhooks/{id}":            "remove webhook",
+	"POST /api/v1/webhooks/{id}/test":         "test webhook",
 	"POST /api/v1/sign-in-links":              "make sign-in link",
 }
 
@@ -62,7 +67,7 @@ func (s *Studio) audited(next http.Handler) http.Handler {
 			}
 			did = r.Pattern
 		}
-		for part, changed := range map[string]string{"/keys": changedKeys, "/models": changedModels, "/registry": changedModels} {
+		for part, changed := range map[string]string{"/keys": changedKeys, "/models": changedModels, "/registry": changedModels, "/webhooks": changedWebhooks} {
 			if strings.Contains(r.Pattern, part) && rec.status < http.StatusBadRequest {
 				s.changes.touch(changed)
 			}

@@ -15,6 +15,7 @@ const (
 	changedRegistrations = "registrations"
 	changedModels        = "models"
 	changedKeys          = "keys"
+	changedWebhooks      = "webhooks"
 	changedAudit         = "audit"
 	changedLogs          = "logs"
 )

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,6 +81,7 @@ func (h *hub) change(ctx context.Context, j *job, f func(*store.Job) error) erro
 		if err := f(&next); err != nil {
 			return err
 		}
+		noteAttempt(current.Value, &next)
 		revision, err := h.store.Jobs.Update(ctx, j.id, next, current.Revision)
 		if err == nil {
 			h.publish(j, next, revision)
@@ -101,6 +103,20 @@ func (h *hub) change(ctx context.Context, j *job, f func(*store.Job) error) erro
 		j.record.Store(&stored)
 	}
 	return fmt.Errorf("change job %s: %w", j.id, store.ErrConflict)
+}
+
+// noteAttempt keeps what became of an attempt that a change of the record ends
+// without a result. One that leads to the result is told by the record itself.
+func noteAttempt(before store.Job, after *store.Job) {
+	ended := before.State == store.Running && after.State != store.Running
+	failedAtOnce := before.State == store.Offered && after.Attempts > before.Attempts && after.State != store.Running
+	if after.State == store.Done || (!ended && !failedAtOnce) {
+		return
+	}
+	past := before.Past[max(0, len(before.Past)-store.MaxPast+1):]
+	after.Past = append(slices.Clone(past), store.Attempt{ // the record in memory shares the old ones
+		Number: max(before.Attempts, after.Attempts), WorkerID: before.WorkerID, StartedAt: before.StartedAt, EndedAt: time.Now().UTC(), Error: after.Error,
+	})
 }
 
 // publish makes a stored record known. The caller holds j.mu.
@@ -134,7 +150,7 @@ func (j *job) set(rec store.Job, revision uint64) {
 		j.expiry = nil
 	}
 	if rec.State.Final() { // finished jobs stay in memory for lists: keep them small
-		rec.Task, rec.Source = protocol.Task{Kind: rec.Task.Kind}, protocol.ModelSource{}
+		rec.Task, rec.Source, rec.Past = protocol.Task{Kind: rec.Task.Kind}, protocol.ModelSource{}, nil
 	}
 	j.record.Store(&store.Entry[store.Job]{Value: rec, Revision: revision})
 	j.publish(client.EventState)
@@ -206,6 +222,13 @@ func (j *job) follow() (now []client.Event, events <-chan client.Event, stop fun
 		defer j.mu.Unlock()
 		delete(j.streams, ch)
 	}
+}
+
+// textSoFar is what the worker has told of the running attempt's text.
+func (j *job) textSoFar() string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return string(j.text)
 }
 
 // status describes the job without its task.

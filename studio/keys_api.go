@@ -66,15 +66,8 @@ func (s *Studio) listKeys(w http.ResponseWriter, r *http.Request) {
 		s.internal(w, err)
 		return
 	}
-	page, next, ok := pageOf(w, r, all, func(k store.Key) string { return place(k.CreatedAt, k.ID) }, oldestFirst)
-	if !ok {
-		return
-	}
-	out := client.KeyList{Keys: []client.Key{}, Next: next}
-	for _, k := range page {
-		out.Keys = append(out.Keys, viewOfKey(k))
-	}
-	writeJSON(w, http.StatusOK, out)
+	listed(w, r, all, func(k store.Key) string { return place(k.CreatedAt, k.ID) }, oldestFirst, viewOfKey,
+		func(page []client.Key, next string) any { return client.KeyList{Keys: page, Next: next} })
 }
 
 // revokeKey makes a key void. It stays in the list for a while.

@@ -71,13 +71,7 @@ func (s *Studio) listModels(w http.ResponseWriter, r *http.Request, _ caller) {
 		s.internal(w, err)
 		return
 	}
-	page, next, ok := pageOf(w, r, all, func(m store.Model) string { return m.ID }, oldestFirst)
-	if !ok {
-		return
-	}
-	out := client.ModelList{Models: []client.Model{}, Next: next}
-	for _, m := range page {
-		out.Models = append(out.Models, client.Model{ID: m.ID, Kinds: m.Kinds, Engine: m.Source.Engine, VRAMGBEstimate: m.VRAMGBEstimate})
-	}
-	writeJSON(w, http.StatusOK, out)
+	listed(w, r, all, func(m store.Model) string { return m.ID }, oldestFirst, func(m store.Model) client.Model {
+		return client.Model{ID: m.ID, Kinds: m.Kinds, Engine: m.Source.Engine, VRAMGBEstimate: m.VRAMGBEstimate}
+	}, func(page []client.Model, next string) any { return client.ModelList{Models: page, Next: next} })
 }

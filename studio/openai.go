@@ -208,6 +208,24 @@ type call struct {
 	until time.Time
 }
 
+// wish is the JSON body of a call that becomes one job.
+type wish interface {
+	model() string
+	task() (protocol.Task, error)
+}
+
+// beginCall reads a call's body into in and queues the job that it asks for.
+func (s *Studio) beginCall(w http.ResponseWriter, r *http.Request, in wish, who caller) (*call, error) {
+	if err := readCall(w, r, in); err != nil {
+		return nil, err
+	}
+	task, err := in.task()
+	if err != nil {
+		return nil, err
+	}
+	return s.begin(r, task, in.model(), who)
+}
+
 // begin queues a job for a call, if there is a worker for it. The caller ends it
 // with wait or follow.
 func (s *Studio) begin(r *http.Request, task protocol.Task, model string, who caller) (*call, error) {

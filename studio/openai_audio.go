@@ -57,8 +57,10 @@ var openAIVoices = []string{
 	"alloy", "ash", "ballad", "cedar", "coral", "echo", "fable", "marin", "nova", "onyx", "sage", "shimmer", "verse",
 }
 
+func (c *speechCall) model() string { return c.Model }
+
 // task makes the job's task of a call.
-func (c speechCall) task() (protocol.Task, error) {
+func (c *speechCall) task() (protocol.Task, error) {
 	t := &protocol.TTSTask{Text: c.Input, Voice: string(c.Voice), Speed: c.Speed, Language: c.Language, Ext: "mp3"}
 	if t.Voice == "" || slices.Contains(openAIVoices, t.Voice) {
 		t.Voice = protocol.DefaultVoice
@@ -83,14 +85,7 @@ func (c speechCall) task() (protocol.Task, error) {
 // asked for.
 func (s *Studio) speech(w http.ResponseWriter, r *http.Request, who caller) error {
 	var in speechCall
-	if err := readCall(w, r, &in); err != nil {
-		return err
-	}
-	task, err := in.task()
-	if err != nil {
-		return err
-	}
-	c, err := s.begin(r, task, in.Model, who)
+	c, err := s.beginCall(w, r, &in, who)
 	if err != nil {
 		return err
 	}

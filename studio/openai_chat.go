@@ -87,8 +87,10 @@ func (m chatMessage) text() (string, error) {
 	return all.String(), nil
 }
 
+func (c *chatCall) model() string { return c.Model }
+
 // task makes the job's task of a call.
-func (c chatCall) task() (protocol.Task, error) {
+func (c *chatCall) task() (protocol.Task, error) {
 	t := &protocol.LLMTask{
 		MaxTokens: chatTokens, Temperature: protocol.DefaultTemperature, TopP: c.TopP, Reasoning: c.ReasoningEffort,
 		ChatTemplateKwargs: c.ChatTemplateKwargs,
@@ -167,7 +169,7 @@ func stops(v json.RawMessage) ([]string, error) {
 }
 
 // schema returns the JSON schema that the answer must have, if any.
-func (c chatCall) schema() (json.RawMessage, error) {
+func (c *chatCall) schema() (json.RawMessage, error) {
 	f := c.ResponseFormat
 	if f == nil {
 		return nil, nil
@@ -240,14 +242,7 @@ var errNoChoice = &callError{status: http.StatusInternalServerError, kind: kindS
 // chat answers a conversation.
 func (s *Studio) chat(w http.ResponseWriter, r *http.Request, who caller) error {
 	var in chatCall
-	if err := readCall(w, r, &in); err != nil {
-		return err
-	}
-	task, err := in.task()
-	if err != nil {
-		return err
-	}
-	c, err := s.begin(r, task, in.Model, who)
+	c, err := s.beginCall(w, r, &in, who)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,8 @@
 package studio
 
 import (
+	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"studioworker/studio/client"
 	"studioworker/studio/store"
@@ -85,6 +88,11 @@ func (s *Studio) listJobs(w http.ResponseWriter, r *http.Request, who caller) {
 		writeError(w, http.StatusBadRequest, "bad_request", "state must be queued, offered, running, done, failed or cancelled")
 		return
 	}
+	prompts, err := strconv.ParseBool(cmp.Or(r.URL.Query().Get("prompts"), "false"))
+	if err != nil {
+		writeError(w, http.StatusBadRequest, "bad_request", "prompts must be true or false")
+		return
+	}
 	limit, after, ok := window(w, r)
 	if !ok {
 		return
@@ -95,9 +103,58 @@ func (s *Studio) listJobs(w http.ResponseWriter, r *http.Request, who caller) {
 			out.Next = cursor(out.Jobs[limit-1].ID)
 			break
 		}
-		out.Jobs = append(out.Jobs, j.status())
+		status := j.status()
+		if prompts {
+			rec, err := s.whole(r.Context(), j)
+			if errors.Is(err, store.ErrNotFound) { // it was removed just now
+				continue
+			}
+			if err != nil {
+				s.internal(w, err)
+				return
+			}
+			status.Prompt = promptLine(rec.Task)
+		}
+		out.Jobs = append(out.Jobs, status)
 	}
 	writeJSON(w, http.StatusOK, out)
+}
+
+// whole returns the whole record of a job: of one that has ended, memory has a part
+// only.
+func (s *Studio) whole(ctx context.Context, j *job) (store.Job, error) {
+	rec := j.now()
+	if !rec.State.Final() {
+		return rec, nil
+	}
+	stored, err := s.store.Jobs.Get(ctx, j.id)
+	return stored.Value, err
+}
+
+const maxPromptLine = 200 // characters
+
+// promptLine is the beginning of what a job was asked, on one line.
+func promptLine(t protocol.Task) string {
+	text := ""
+	switch {
+	case t.Image != nil:
+		text = t.Image.Prompt
+	case t.LLM != nil:
+		for _, m := range slices.Backward(t.LLM.Messages) { // what was asked last
+			if m.Role == "user" && m.Content != "" {
+				text = m.Content
+				break
+			}
+		}
+	case t.STT != nil:
+		text = t.STT.InputURL
+	case t.TTS != nil:
+		text = t.TTS.Text
+	case t.Video != nil:
+		text = t.Video.Prompt
+	}
+	// A long text is cut before it is looked at: words are no longer than the line.
+	return clip(strings.Join(strings.FieldsFunc(clip(text, 4*maxPromptLine), func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " "), maxPromptLine)
 }
 
 // find returns the job that the address names, or answers 404. Another's job is
@@ -118,16 +175,19 @@ func (s *Studio) getJob(w http.ResponseWriter, r *http.Request, who caller) {
 		return
 	}
 	out := j.status()
-	task := j.now().Task
-	if out.State.Final() { // memory has no tasks of finished jobs
-		stored, err := s.store.Jobs.Get(r.Context(), j.id)
-		if err != nil {
-			s.internal(w, err)
-			return
-		}
-		task = stored.Value.Task
+	rec, err := s.whole(r.Context(), j)
+	if errors.Is(err, store.ErrNotFound) {
+		writeError(w, http.StatusNotFound, "not_found", "there is no such job")
+		return
 	}
-	out.Task = &task
+	if err != nil {
+		s.internal(w, err)
+		return
+	}
+	out.Task, out.Text = &rec.Task, j.textSoFar()
+	for _, a := range rec.Past {
+		out.Past = append(out.Past, client.Attempt(a))
+	}
 	writeJSON(w, http.StatusOK, out)
 }
 
@@ -270,20 +330,16 @@ type workerView struct {
 
 // listWorkers lists the approved workers, the oldest first.
 func (s *Studio) listWorkers(w http.ResponseWriter, r *http.Request) {
-	page, next, ok := pageOf(w, r, s.people.approved(), func(w store.Worker) string { return place(w.CreatedAt, w.ID) }, oldestFirst)
-	if !ok {
-		return
-	}
-	out := struct {
-		Workers []workerView `json:"workers"`
-		Next    string       `json:"next,omitempty"`
-	}{[]workerView{}, next}
-	for _, worker := range page {
-		view := workerView{ID: worker.ID, Name: worker.Name, Username: worker.Username, CreatedAt: worker.CreatedAt}
+	listed(w, r, s.people.approved(), func(w store.Worker) string { return place(w.CreatedAt, w.ID) }, oldestFirst, func(w store.Worker) workerView {
+		view := workerView{ID: w.ID, Name: w.Name, Username: w.Username, CreatedAt: w.CreatedAt}
 		s.hub.describe(&view)
-		out.Workers = append(out.Workers, view)
-	}
-	writeJSON(w, http.StatusOK, out)
+		return view
+	}, func(page []workerView, next string) any {
+		return struct {
+			Workers []workerView `json:"workers"`
+			Next    string       `json:"next,omitempty"`
+		}{page, next}
+	})
 }
 
 // describe adds what the worker's session tells.
@@ -341,18 +397,13 @@ func viewOf(r store.Registration) registrationView {
 
 // listRegistrations lists the requests, newest first.
 func (s *Studio) listRegistrations(w http.ResponseWriter, r *http.Request) {
-	page, next, ok := pageOf(w, r, s.people.requests(), func(r store.Registration) string { return place(r.CreatedAt, r.ID) }, newestFirst)
-	if !ok {
-		return
-	}
-	out := struct {
-		Registrations []registrationView `json:"registrations"`
-		Next          string             `json:"next,omitempty"`
-	}{[]registrationView{}, next}
-	for _, row := range page {
-		out.Registrations = append(out.Registrations, viewOf(row))
-	}
-	writeJSON(w, http.StatusOK, out)
+	listed(w, r, s.people.requests(), func(r store.Registration) string { return place(r.CreatedAt, r.ID) }, newestFirst, viewOf,
+		func(page []registrationView, next string) any {
+			return struct {
+				Registrations []registrationView `json:"registrations"`
+				Next          string             `json:"next,omitempty"`
+			}{page, next}
+		})
 }
 
 func (s *Studio) approve(w http.ResponseWriter, r *http.Request) {

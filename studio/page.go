@@ -51,6 +51,21 @@ func window(w http.ResponseWriter, r *http.Request) (limit int, after string, ok
 // cursor is what leads to the page after a place.
 func cursor(place string) string { return base64.RawURLEncoding.EncodeToString([]byte(place)) }
 
+// listed answers a list that is sorted by at with its wanted part, each as view
+// shows it, in the form that answer makes of that and the next cursor. A wrong
+// wish is answered instead.
+func listed[T, V any](w http.ResponseWriter, r *http.Request, all []T, at func(T) string, o order, view func(T) V, answer func(page []V, next string) any) {
+	page, next, ok := pageOf(w, r, all, at, o)
+	if !ok {
+		return
+	}
+	rows := make([]V, 0, len(page)) // an empty list is no null
+	for _, v := range page {
+		rows = append(rows, view(v))
+	}
+	writeJSON(w, http.StatusOK, answer(rows, next))
+}
+
 // pageOf returns the wanted part of a list that is sorted by at, and the cursor
 // of the next one, empty at the end. A cursor stays good when what it names is
 // gone. A wrong wish is answered, and then ok is false.

@@ -67,10 +67,15 @@ func (h *hub) outdated(now time.Time) []*job {
 	return out
 }
 
-// retire removes outdated jobs with their results, and says how many. The record
-// goes first: without it a result does not exist, and what a crash leaves of it
-// is swept at the next start.
+// retire removes outdated jobs with their results, and says how many.
 func (h *hub) retire(ctx context.Context, now time.Time) (int, error) {
+	return h.discard(ctx, h.outdated(now))
+}
+
+// discard removes jobs that have ended, with their results, and says how many. One
+// that goes on is left. The record goes first: without it a result does not exist,
+// and what a crash leaves of it is swept at the next start.
+func (h *hub) discard(ctx context.Context, jobs []*job) (int, error) {
 	gone := map[string]bool{}
 	defer func() {
 		h.mu.Lock()
@@ -83,7 +88,7 @@ func (h *hub) retire(ctx context.Context, now time.Time) (int, error) {
 			h.changes.touch(changedJobs)
 		}
 	}()
-	for _, j := range h.outdated(now) {
+	for _, j := range jobs {
 		if ctx.Err() != nil {
 			return len(gone), ctx.Err()
 		}

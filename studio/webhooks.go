@@ -304,6 +304,7 @@ func (k *webhooks) send(ctx context.Context, j *job, hookID string) error {
 		}
 		r.Hooks = slices.Clone(r.Hooks)
 		hook := &r.Hooks[i]
+		hook.At = time.Now().UTC()
 		switch {
 		case failure == nil:
 			hook.Done, hook.Error = true, ""
@@ -319,11 +320,18 @@ func (k *webhooks) send(ctx context.Context, j *job, hookID string) error {
 
 // post sends the message of one job. final means that it is not to be repeated.
 func (k *webhooks) post(ctx context.Context, w store.Webhook, rec store.Job, job client.JobStatus) (failure error, final bool) { //nolint:revive // the failure is the result here
-	body, err := json.Marshal(client.Notice{Type: "job." + string(rec.State), Timestamp: rec.FinishedAt, Data: job})
+	return k.deliver(ctx, w, fmt.Sprintf("msg_%s_%d", rec.ID, rec.FinishedAt.UnixNano()),
+		client.Notice{Type: "job." + string(rec.State), Timestamp: rec.FinishedAt, Data: job})
+}
+
+// deliver sends a message, which has its id for ever. final means that it is not
+// to be repeated.
+func (k *webhooks) deliver(ctx context.Context, w store.Webhook, id string, notice any) (failure error, final bool) { //nolint:revive // the failure is the result here
+	body, err := json.Marshal(notice)
 	if err != nil {
 		return err, true
 	}
-	id, at := fmt.Sprintf("msg_%s_%d", rec.ID, rec.FinishedAt.UnixNano()), strconv.FormatInt(time.Now().Unix(), 10)
+	at := strconv.FormatInt(time.Now().Unix(), 10)
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(body))
 	if err != nil {
 		return err, true
@@ -347,6 +355,44 @@ func (k *webhooks) post(ctx context.Context, w store.Webhook, rec store.Job, job
 	default:
 		return fmt.Errorf("the receiver answered %d", resp.StatusCode), false
 	}
+}
+
+// test sends a message that is about no job, and says why it did not arrive.
+func (k *webhooks) test(ctx context.Context, w store.Webhook) error {
+	notice := struct {
+		Type      string    `json:"type"`
+		Timestamp time.Time `json:"timestamp"`
+		Data      struct{}  `json:"data"`
+	}{Type: "webhook.test", Timestamp: time.Now().UTC()}
+	failure, _ := k.deliver(ctx, w, "msg_"+newID("test-"), notice)
+	return failure
+}
+
+// deliveries counts how the messages of each webhook went.
+func (h *hub) deliveries() map[string]client.Deliveries {
+	out := map[string]client.Deliveries{}
+	for _, j := range h.all() {
+		rec := j.now()
+		if !rec.State.Final() {
+			continue
+		}
+		for _, hook := range rec.Hooks {
+			sum := out[hook.ID]
+			switch {
+			case !hook.Done:
+				sum.Waiting++
+			case hook.Error != "":
+				sum.Failed++
+			default:
+				sum.Delivered++
+			}
+			if hook.At.After(sum.LastAt) {
+				sum.LastAt, sum.LastJob, sum.LastError = hook.At, rec.ID, hook.Error
+			}
+			out[hook.ID] = sum
+		}
+	}
+	return out
 }
 
 // signature signs a message with a webhook's secret.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"studioworker/studio/client"
@@ -72,13 +73,30 @@ func (s *Studio) listWebhooks(w http.ResponseWriter, r *http.Request) {
 		s.internal(w, err)
 		return
 	}
-	page, next, ok := pageOf(w, r, all, func(w store.Webhook) string { return place(w.CreatedAt, w.ID) }, oldestFirst)
-	if !ok {
+	told := s.hub.deliveries()
+	listed(w, r, all, func(w store.Webhook) string { return place(w.CreatedAt, w.ID) }, oldestFirst, func(w store.Webhook) client.Webhook {
+		view, sum := viewOfWebhook(w), told[w.ID]
+		view.Deliveries = &sum
+		return view
+	}, func(page []client.Webhook, next string) any { return client.WebhookList{Webhooks: page, Next: next} })
+}
+
+// testWebhook sends a test message to an address, and answers how that went.
+func (s *Studio) testWebhook(w http.ResponseWriter, r *http.Request) {
+	drain(w, r)
+	all, err := s.webhooks.list(r.Context(), 0)
+	if err != nil {
+		s.internal(w, err)
 		return
 	}
-	out := client.WebhookList{Webhooks: []client.Webhook{}, Next: next}
-	for _, hook := range page {
-		out.Webhooks = append(out.Webhooks, viewOfWebhook(hook))
+	i := slices.IndexFunc(all, func(w store.Webhook) bool { return w.ID == r.PathValue("id") })
+	if i < 0 {
+		writeError(w, http.StatusNotFound, "not_found", "there is no such webhook")
+		return
+	}
+	out := client.Tested{Delivered: true}
+	if err := s.webhooks.test(r.Context(), all[i]); err != nil {
+		out = client.Tested{Error: clip(err.Error(), maxError)}
 	}
 	writeJSON(w, http.StatusOK, out)
 }

@@ -260,7 +260,7 @@ func TestWebhooksAreRefused(t *testing.T) {
 	}
 	hook := f.webhook(t, "https://hooks.example/x", false)
 	list, err := f.operator.Webhooks(t.Context())
-	if err != nil || len(list) != 1 || list[0] != hook.Webhook || !strings.HasPrefix(hook.Secret, secretPrefix) {
+	if err != nil || len(list) != 1 || list[0].ID != hook.ID || list[0].URL != hook.URL || *list[0].Deliveries != (client.Deliveries{}) || !strings.HasPrefix(hook.Secret, secretPrefix) {
 		t.Errorf("listed %+v, %v", list, err)
 	}
 	status, data := f.call(t, http.MethodGet, "/api/v1/webhooks", f.token, nil)

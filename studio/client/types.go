@@ -97,7 +97,10 @@ type JobStatus struct {
 	State      State             `json:"state"`
 	Kind       protocol.TaskKind `json:"kind"`
 	Model      string            `json:"model"`
-	Task       *protocol.Task    `json:"task,omitempty"` // only of a single job
+	Task       *protocol.Task    `json:"task,omitempty"`   // only of a single job
+	Past       []Attempt         `json:"past,omitempty"`   // only of a single job: attempts that came to nothing, the last few, oldest first
+	Text       string            `json:"text,omitempty"`   // only of a single job that runs: what it has written so far
+	Prompt     string            `json:"prompt,omitempty"` // only of a list that was asked for with prompts: its beginning, on one line
 	Attempts   int               `json:"attempts"`
 	Priority   int               `json:"priority,omitempty"`
 	Submitter  string            `json:"submitter,omitempty"` // id of the API key; empty: the operator
@@ -109,6 +112,22 @@ type JobStatus struct {
 	NotBefore  time.Time         `json:"notBefore,omitzero"` // queued: the pause after a failed attempt
 	Progress   *Progress         `json:"progress,omitempty"`
 	Result     *Result           `json:"result,omitempty"`
+}
+
+// Attempt is one that came to nothing.
+type Attempt struct {
+	Number    int       `json:"number"` // the same as the one before it, when that did not count
+	WorkerID  string    `json:"workerId"`
+	StartedAt time.Time `json:"startedAt,omitzero"`
+	EndedAt   time.Time `json:"endedAt"`
+	Error     string    `json:"error,omitempty"`
+}
+
+// Batch says how many jobs something was done to, and how many of them are left
+// for the next call.
+type Batch struct {
+	Jobs int `json:"jobs"`
+	Left int `json:"left"`
 }
 
 // Progress says how far a running job is.
@@ -220,6 +239,25 @@ type Webhook struct {
 	URL       string    `json:"url"`
 	All       bool      `json:"all"` // told of every job, not only of those that name it
 	CreatedAt time.Time `json:"createdAt"`
+	// Deliveries is only in lists. What was told of jobs that are kept no longer is
+	// not counted.
+	Deliveries *Deliveries `json:"deliveries,omitempty"`
+}
+
+// Deliveries says how the messages of a webhook went.
+type Deliveries struct {
+	Delivered int       `json:"delivered"`
+	Waiting   int       `json:"waiting"`             // to be sent, or sent again
+	Failed    int       `json:"failed"`              // given up
+	LastAt    time.Time `json:"lastAt,omitzero"`     // when the last attempt ended; zero: there was none
+	LastJob   string    `json:"lastJob,omitempty"`   // that it was about
+	LastError string    `json:"lastError,omitempty"` // why that attempt failed; empty: it went well
+}
+
+// Tested is the answer to a test message of a webhook.
+type Tested struct {
+	Delivered bool   `json:"delivered"`
+	Error     string `json:"error,omitempty"` // why it was not
 }
 
 // NewWebhook is a webhook that was just added, with the secret that signs its
@@ -237,7 +275,7 @@ type WebhookList struct {
 
 // Notice is what a webhook is told.
 type Notice struct {
-	Type      string    `json:"type"`      // job.done, job.failed or job.cancelled
+	Type      string    `json:"type"`      // job.done, job.failed, job.cancelled, or webhook.test
 	Timestamp time.Time `json:"timestamp"` // when the job ended
 	Data      JobStatus `json:"data"`
 }

@@ -47,6 +47,7 @@ type Job struct {
 	Session        string               `json:"session,omitempty"` // the session that holds the claim
 	Workers        []string             `json:"workers,omitempty"` // that were offered it last, at most MaxHolders, oldest first
 	Error          string               `json:"error,omitempty"`
+	Past           []Attempt            `json:"past,omitempty"`      // attempts that came to nothing, oldest first, at most MaxPast
 	Submitter      string               `json:"submitter,omitempty"` // id of the API key; empty: the operator
 	Priority       int                  `json:"priority,omitempty"`  // higher goes first
 	Hooks          []Hook               `json:"hooks,omitempty"`
@@ -166,6 +167,19 @@ type Hook struct {
 	Next     time.Time `json:"next,omitzero"` // when it is tried again
 	Done     bool      `json:"done,omitempty"`
 	Error    string    `json:"error,omitempty"` // of the last attempt
+	At       time.Time `json:"at,omitzero"`     // when the last attempt ended
+}
+
+// MaxPast is how many attempts that came to nothing are kept of a job: the last.
+const MaxPast = 10
+
+// Attempt is one that came to nothing.
+type Attempt struct {
+	Number    int       `json:"number"`
+	WorkerID  string    `json:"workerId"`
+	StartedAt time.Time `json:"startedAt,omitzero"`
+	EndedAt   time.Time `json:"endedAt"`
+	Error     string    `json:"error,omitempty"`
 }
 
 // Worker is the record of an approved worker.
