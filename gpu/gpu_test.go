@@ -451,8 +451,11 @@ func FuzzParseSMI(f *testing.F) {
 			if d.Name == "" || len(d.Name) > 128 || !utf8.ValidString(d.Name) || d.FreeBytes > d.TotalBytes || d.TotalBytes > maxMemory {
 				t.Errorf("device out of bounds: %+v", d)
 			}
-			total, version := fmt.Sprint(d.TotalBytes>>20), strings.TrimPrefix(d.Driver, "nvidia")
-			fmt.Fprintf(&again, "%s, %s, %s, %d,%s\n", d.address, d.Name, total, d.FreeBytes>>20, version)
+			free, version := fmt.Sprint(d.FreeBytes>>20), strings.TrimPrefix(d.Driver, "nvidia")
+			if d.FreeUnknown {
+				free = "[N/A]"
+			}
+			fmt.Fprintf(&again, "%s, %s, %d, %s,%s\n", d.address, d.Name, d.TotalBytes>>20, free, version)
 		}
 		if once, err := parseSMI([]byte(again.String())); again.Len() <= maxSMIOutput && (err != nil || !slices.Equal(once, devices)) {
 			t.Errorf("read again: %+v, %v, want %+v", once, err, devices)
