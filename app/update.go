@@ -246,7 +246,7 @@ func newUpdater(dir string, cfg update.Config) (*update.Updater, *versions.Store
 
 func updateSettings(c config.Config) update.Settings {
 	return update.Settings{
-		Enabled: c.AutoUpdateEnabled, Interval: time.Duration(c.AutoUpdateIntervalSecs) * time.Second,
+		Enabled: c.AutoUpdateEnabled, Interval: c.UpdateInterval(),
 		Feed: c.AutoUpdateFeed, Prerelease: c.AutoUpdatePrerelease, Hours: c.AutoUpdateHours,
 	}
 }

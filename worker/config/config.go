@@ -14,6 +14,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -121,7 +123,7 @@ func (c Config) Drain() time.Duration {
 	if c.DrainSecs == nil {
 		return DefaultDrainSecs * time.Second
 	}
-	return time.Duration(*c.DrainSecs) * time.Second
+	return time.Duration(min(*c.DrainSecs, MaxDrainSecs)) * time.Second
 }
 
 // holdsSecret says whether others must not read the file.
@@ -144,40 +146,56 @@ func (c *Config) ResetRegistration() {
 	c.MachineHash = ""
 }
 
-// Validate checks an edit (§11.2). The error names the key.
+// Validate checks each key (§11.2). The error is a [KeyError], of the first that is wrong.
 func (c Config) Validate() error {
-	if err := checkURL(c.APIBaseURL); err != nil {
-		return fmt.Errorf("api_base_url: %w", err)
+	for _, bad := range c.problems() {
+		return bad
 	}
-	if c.AutoUpdateFeed != "" {
-		if err := checkURL(c.AutoUpdateFeed); err != nil {
-			return fmt.Errorf("auto_update_feed: %w", err)
+	return nil
+}
+
+// problems lists the keys that are wrong, in no order that matters.
+func (c Config) problems() []*KeyError {
+	var list []*KeyError
+	add := func(key string, err error) {
+		if err != nil {
+			list = append(list, &KeyError{Key: key, Err: err})
 		}
 	}
-	if err := c.checkThreshold(); err != nil {
-		return err
+	add("api_base_url", checkURL(c.APIBaseURL))
+	if c.AutoUpdateFeed != "" {
+		add("auto_update_feed", checkURL(c.AutoUpdateFeed))
 	}
-	if err := c.checkHours(); err != nil {
-		return err
-	}
-	if c.AutoUpdateIntervalSecs < MinUpdateInterval {
-		return fmt.Errorf("auto_update_interval_secs: must be at least %d", MinUpdateInterval)
+	add("vram_threshold_gb", c.checkThreshold())
+	add("weekly_hours", checkHours(c.WeeklyHours))
+	add("auto_update_hours", checkHours(c.AutoUpdateHours))
+	if c.CAFile != "" && !filepath.IsAbs(c.CAFile) {
+		add("ca_file", errors.New("must be a whole path, from the root"))
 	}
 	if strings.TrimSpace(c.ModelsRoot) == "" {
-		return errors.New("models_root: must not be empty")
-	}
-	if c.CAFile != "" && !filepath.IsAbs(c.CAFile) {
-		return errors.New("ca_file: must be a whole path, from the root")
-	}
-	if !(c.ModelsQuotaGB >= 0 && c.ModelsQuotaGB <= MaxQuotaGB) { // also not a number
-		return fmt.Errorf("models_quota_gb: must be between 0 and %v", MaxQuotaGB)
+		add("models_root", errors.New("must not be empty"))
 	}
 	if c.HealthListen != "" {
-		if err := CheckListen(c.HealthListen); err != nil {
-			return fmt.Errorf("health_listen: %w", err)
+		add("health_listen", CheckListen(c.HealthListen))
+	}
+	add("allow_input_hosts", checkHosts(c.AllowInputHosts))
+	for _, d := range Descriptors() {
+		if n, ok := c.number(d); ok && (d.Key != "vram_threshold_gb" || c.checkThreshold() == nil) {
+			add(d.Key, d.bounded(n))
 		}
 	}
-	return checkHosts(c.AllowInputHosts)
+	return list
+}
+
+// newProblems lists the keys that a change of before has made wrong. What was wrong in
+// the file already is no reason to refuse another change: the worker must be able to
+// save its credentials beside it.
+func (c Config) newProblems(before Config) []*KeyError {
+	return slices.DeleteFunc(c.problems(), func(bad *KeyError) bool {
+		is, err := field(reflect.ValueOf(&c), bad.Key)
+		was, errBefore := field(reflect.ValueOf(&before), bad.Key)
+		return err == nil && errBefore == nil && reflect.DeepEqual(is.Interface(), was.Interface())
+	})
 }
 
 // CheckListen refuses an address to listen on that others on the network could reach.
@@ -206,38 +224,45 @@ const maxHosts = 64
 
 func checkHosts(hosts []string) error {
 	if len(hosts) > maxHosts {
-		return fmt.Errorf("allow_input_hosts: at most %d hosts", maxHosts)
+		return fmt.Errorf("at most %d hosts", maxHosts)
 	}
 	for _, host := range hosts {
 		u, err := url.Parse("https://" + host)
 		if err != nil || u.Host != host || u.Hostname() == "" {
-			return fmt.Errorf("allow_input_hosts: %q is no host; write HOST or HOST:PORT, without https:// and path", host)
+			return fmt.Errorf("%q is no host; write HOST or HOST:PORT, without https:// and path", host)
 		}
 	}
 	return nil
 }
 
-// ModelsQuota is the bound on fetched model files, in bytes; 0 = none.
-func (c Config) ModelsQuota() int64 { return int64(c.ModelsQuotaGB * (1 << 30)) }
+// ModelsQuota is the bound on fetched model files, in bytes; 0 = none. It lies within the
+// key's bounds, whatever the file says.
+func (c Config) ModelsQuota() int64 {
+	if !(c.ModelsQuotaGB > 0) { // also not a number
+		return 0
+	}
+	return int64(min(c.ModelsQuotaGB, MaxQuotaGB) * (1 << 30))
+}
+
+// UpdateInterval is the time between two looks for updates. It lies within the key's
+// bounds, whatever the file says: a shorter one would be a burden to the feed.
+func (c Config) UpdateInterval() time.Duration {
+	return time.Duration(min(max(c.AutoUpdateIntervalSecs, MinUpdateInterval), MaxUpdateInterval)) * time.Second
+}
 
 func (c Config) checkThreshold() error {
 	switch {
 	case math.IsNaN(c.VRAMThresholdGB) || math.IsInf(c.VRAMThresholdGB, 0):
-		return errors.New("vram_threshold_gb: must be a number")
+		return errors.New("must be a number")
 	case c.VRAMThresholdGB < 0:
-		return errors.New("vram_threshold_gb: threshold must be >= 0")
+		return errors.New("threshold must be >= 0")
 	}
 	return nil
 }
 
-func (c Config) checkHours() error {
-	if _, err := hours.Parse(c.WeeklyHours); err != nil {
-		return fmt.Errorf("weekly_hours: %w", err)
-	}
-	if _, err := hours.Parse(c.AutoUpdateHours); err != nil {
-		return fmt.Errorf("auto_update_hours: %w", err)
-	}
-	return nil
+func checkHours(entries []string) error {
+	_, err := hours.Parse(entries)
+	return err
 }
 
 func checkURL(text string) error {

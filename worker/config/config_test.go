@@ -212,6 +212,8 @@ func TestSpec157EditsThatAreRefused(t *testing.T) {
 		"threshold must be >= 0":    func(c *Config) { c.VRAMThresholdGB = -1 },
 		"auto_update_interval_secs": func(c *Config) { c.AutoUpdateIntervalSecs = 59 },
 		"models_root":               func(c *Config) { c.ModelsRoot = " " },
+		"from 0 to 4096":            func(c *Config) { c.VRAMThresholdGB = 1e9 },
+		"from 0 to 86400":           func(c *Config) { c.DrainSecs = new(uint32(86401)) },
 	} {
 		if err := s.Update(edit); err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("%s: got %v", key, err)
@@ -219,6 +221,73 @@ func TestSpec157EditsThatAreRefused(t *testing.T) {
 	}
 	if got := s.Get(); !reflect.DeepEqual(got, before) || read(t, path) != reference {
 		t.Errorf("a refused edit changed something: %+v", got)
+	}
+}
+
+// A file of the reference, or one that was edited by hand, may hold what an edit through
+// this program would not be allowed to.
+func TestWrongValuesOfTheFileKeepNothingFromBeingSaved(t *testing.T) {
+	path := write(t, "api_base_url = \"https://a.example\"\nvram_threshold_gb = 9000.0\nauto_update_interval_secs = 5\nhealth_listen = \"0.0.0.0:9\"\nmodels_root = \"\"\n", 0o600)
+	s, out := open(t, path)
+	for _, key := range []string{"vram_threshold_gb", "auto_update_interval_secs", "health_listen"} {
+		if !strings.Contains(out.String(), "key="+key) {
+			t.Errorf("nothing is said of %s: %s", key, out)
+		}
+	}
+	c := s.Get()
+	if c.UpdateInterval() != MinUpdateInterval*time.Second || c.ModelsRoot == "" {
+		t.Errorf("in force: interval %v, models in %q", c.UpdateInterval(), c.ModelsRoot)
+	}
+	if err := s.Update(func(c *Config) { c.WorkerID, c.AuthToken = "wk-1", "tok" }); err != nil {
+		t.Fatalf("the credentials are lost: %v", err)
+	}
+	if c, _ := open(t, path); c.Get().WorkerID != "wk-1" || c.Get().AutoUpdateIntervalSecs != 5 {
+		t.Errorf("saved: %+v", c.Get())
+	}
+	if err := s.Update(func(c *Config) { err := c.Set("only_when_idle", "true"); c.OnlyWhenIdle = err == nil }); err != nil || !s.Get().OnlyWhenIdle {
+		t.Errorf("another key cannot be set: %v", err)
+	}
+	bad, ok := errors.AsType[*KeyError](s.Update(func(c *Config) { c.AutoUpdateIntervalSecs = 6 }))
+	if !ok || bad.Key != "auto_update_interval_secs" {
+		t.Errorf("another wrong value: %v", bad)
+	}
+	for _, n := range []uint64{0, math.MaxUint64} {
+		if got := (Config{AutoUpdateIntervalSecs: n}).UpdateInterval(); got < time.Minute || got > 31*24*time.Hour {
+			t.Errorf("%d seconds are taken as %v", n, got)
+		}
+	}
+	for _, n := range []float64{-1, math.NaN(), math.Inf(1)} {
+		if got := (Config{ModelsQuotaGB: n}).ModelsQuota(); got < 0 {
+			t.Errorf("a quota of %v is taken as %d", n, got)
+		}
+	}
+}
+
+func TestAFileThatCannotBeUsedIsSetAsideBeforeASave(t *testing.T) {
+	path := write(t, reference, 0o600)
+	s, out := open(t, path)
+	const edited = "vram_threshold_gb = 3 # my own\napi_base_url = \n"
+	if err := os.WriteFile(path, []byte(edited), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Update(func(c *Config) { c.WorkerID = "wk-21" }); err != nil {
+		t.Fatal(err)
+	}
+	aside, err := filepath.Glob(path + ".corrupt-*")
+	if err != nil || len(aside) != 1 || read(t, aside[0]) != edited {
+		t.Errorf("the person's edit is lost: %v, %v", aside, err)
+	}
+	if !strings.Contains(out.String(), "was set aside") {
+		t.Errorf("log: %s", out)
+	}
+	if c, _ := open(t, path); c.Get().WorkerID != "wk-21" || c.Get().VRAMThresholdGB != 8 {
+		t.Errorf("saved: %+v", c.Get())
+	}
+	if err := s.Update(func(c *Config) { c.WorkerID = "wk-22" }); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := filepath.Glob(path + ".corrupt-*"); len(again) != 1 {
+		t.Errorf("set aside again: %v", again)
 	}
 }
 
@@ -309,6 +378,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(reference))
 	f.Add([]byte("[a]\nb = 1"))
 	f.Add([]byte("api_base_url = \"https://a.example\"\nvram_threshold_gb = 1.0\nweekly_hours = []"))
+	f.Add([]byte("api_base_url = \"https://a.example\"\nvram_threshold_gb = 1.0\nauto_update_hours = []\nallow_input_hosts = []\nmodels_root = \"\""))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		first, err := decode(data)
 		if err != nil {

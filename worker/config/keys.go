@@ -162,17 +162,14 @@ func (c Config) Value(key string) (string, error) {
 // Set reads a key's value from the text a person wrote, in the form of
 // [Config.Value]. An empty text clears a key that may be absent. It refuses, with
 // a [KeyError], what is no key for people, what is not of the key's kind or out
-// of its bounds, and what [Config.Validate] refuses; then nothing changes.
+// of its bounds, and what [Config.Validate] refuses of it; then nothing changes.
 func (c *Config) Set(key, text string) error {
 	next := *c
 	if err := next.set(key, strings.TrimSpace(text)); err != nil {
 		return &KeyError{Key: key, Err: err}
 	}
-	if err := next.Validate(); err != nil {
-		if inner, ok := strings.CutPrefix(err.Error(), key+": "); ok {
-			err = errors.New(inner)
-		}
-		return &KeyError{Key: key, Err: err}
+	for _, bad := range next.newProblems(*c) {
+		return bad
 	}
 	*c = next
 	return nil
@@ -252,9 +249,26 @@ func (d Descriptor) parse(v reflect.Value, text string) error {
 	return nil
 }
 
+// number is the value of a key that holds one; false when it holds none, or is absent.
+func (c Config) number(d Descriptor) (float64, bool) {
+	v, err := field(reflect.ValueOf(&c), d.Key)
+	if err != nil || v.Kind() == reflect.Pointer && v.IsNil() {
+		return 0, false
+	}
+	v = reflect.Indirect(v)
+	switch d.Kind {
+	case KindNumber:
+		return v.Float(), true
+	case KindWhole:
+		return float64(v.Uint()), true
+	case KindText, KindPath, KindSwitch, KindList, KindSecret:
+	}
+	return 0, false
+}
+
 // bounded checks a number.
 func (d Descriptor) bounded(n float64) error {
-	if n < d.Min || d.Max > 0 && n > d.Max {
+	if math.IsNaN(n) || n < d.Min || d.Max > 0 && n > d.Max {
 		return errors.New("must be a number" + d.span())
 	}
 	return nil

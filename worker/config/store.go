@@ -49,6 +49,7 @@ type Store struct {
 	mu      sync.Mutex
 	current file
 	stamp   stamp
+	unread  bool // what lies there now cannot be used; current is what was there before
 }
 
 // stamp tells whether a file was changed since it was read.
@@ -71,7 +72,7 @@ func Open(path string, log *slog.Logger) (*Store, error) {
 		return nil, err
 	}
 	s.keepGood()
-	s.warnUnknown()
+	s.warn()
 	return s, nil
 }
 
@@ -113,13 +114,15 @@ func (s *Store) refresh() {
 		return
 	}
 	if err := s.load(); err != nil {
-		s.stamp = now // once is enough
+		s.stamp, s.unread = now, true // once is enough
 		s.log.Warn("config file was changed and cannot be used", "path", s.path, "error", err)
 	}
 }
 
 // Update changes the config and saves it: read afresh, changed, checked, saved,
-// then in force. When any step fails nothing changes.
+// then in force. When any step fails nothing changes. Refused is what the change makes
+// wrong; what was wrong before stays as it is. A file that somebody has changed and that
+// cannot be used is set aside first, as NAME.corrupt-TIME.
 func (s *Store) Update(change func(*Config)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -135,17 +138,24 @@ func (s *Store) Update(change func(*Config)) error {
 	s.refresh()
 	next := s.current
 	change(&next.Config)
-	if err := next.Validate(); err != nil {
-		return err
+	for _, bad := range next.newProblems(s.current.Config) {
+		return bad
 	}
 	data, err := next.encode()
 	if err != nil {
 		return fmt.Errorf("encode the config: %w", err)
 	}
+	if s.unread { // somebody's work
+		aside, err := s.setAside("corrupt")
+		if err != nil {
+			return err
+		}
+		s.log.Error("config file could not be used and was set aside: what was in force before is saved", "kept_as", aside, "path", s.path)
+	}
 	if err := atomicfile.Write(s.path, data, 0o600); err != nil {
 		return fmt.Errorf("save the config: %w", err)
 	}
-	s.current = next
+	s.current, s.unread = next, false
 	if now, err := stampOf(s.path); err == nil {
 		s.stamp = now
 	}
@@ -165,7 +175,7 @@ func (s *Store) load() error {
 	if err != nil {
 		return err
 	}
-	s.current, s.stamp = read, now
+	s.current, s.stamp, s.unread = read, now, false
 	return nil
 }
 
@@ -227,6 +237,10 @@ func (s *Store) recover(damage error) error {
 func (s *Store) SetAside(reason string) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.setAside(reason)
+}
+
+func (s *Store) setAside(reason string) (string, error) {
 	data, err := os.ReadFile(s.path)
 	if err != nil {
 		return "", fmt.Errorf("read the config: %w", err)
@@ -255,7 +269,12 @@ func (s *Store) keepGood() {
 	}
 }
 
-func (s *Store) warnUnknown() {
+// warn says which keys of the file nobody knows, and which have values that an edit would
+// not be allowed to give them.
+func (s *Store) warn() {
+	for _, bad := range s.current.problems() {
+		s.log.Warn("a value in the config is wrong: change it", "key", bad.Key, "error", bad.Err)
+	}
 	for _, key := range slices.Sorted(maps.Keys(s.current.extra)) {
 		s.log.Warn("unknown key in the config is kept but has no effect", "key", key, "did_you_mean", nearest(key))
 	}
@@ -268,7 +287,7 @@ func dropped() []string {
 }
 
 // decode reads the text of a config file. Its errors never quote the text, but
-// for an entry of weekly_hours.
+// for an entry of hours.
 func decode(data []byte) (file, error) {
 	if len(data) > maxFile {
 		return file{}, fmt.Errorf("%w: larger than %d bytes", ErrDamaged, maxFile)
@@ -286,12 +305,22 @@ func decode(data []byte) (file, error) {
 	if err := toml.Unmarshal(data, &read.Config); err != nil {
 		return file{}, fmt.Errorf("a key has a value of the wrong type%s", position(err))
 	}
-	if err := errors.Join(read.checkThreshold(), read.checkHours()); err != nil {
-		return file{}, err
+	// With these, jobs would be taken that must not be. The rest can be done without.
+	for _, bad := range []KeyError{
+		{"vram_threshold_gb", read.checkThreshold()}, {"weekly_hours", checkHours(read.WeeklyHours)}, {"auto_update_hours", checkHours(read.AutoUpdateHours)},
+	} {
+		if bad.Err != nil {
+			return file{}, &bad
+		}
+	}
+	if strings.TrimSpace(read.ModelsRoot) == "" {
+		read.ModelsRoot = defaultModels() // as an absent key
 	}
 	read.ModelsRoot, read.CAFile = expandHome(read.ModelsRoot), expandHome(read.CAFile)
-	if len(read.WeeklyHours) == 0 {
-		read.WeeklyHours = nil // an empty list is an absent key
+	for _, list := range []*[]string{&read.AutoUpdateHours, &read.WeeklyHours, &read.AllowInputHosts} {
+		if len(*list) == 0 {
+			*list = nil // an empty list is an absent key
+		}
 	}
 	for _, key := range slices.Concat(Keys(), dropped()) {
 		delete(all, key)
