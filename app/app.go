@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -37,11 +38,13 @@ type command struct {
 	Streams
 	args       []string // as they came
 	configPath string
+	asked      string // address of the studio that was asked as its operator; empty = none
 }
 
 // Main runs one command and returns the exit code.
 func Main(ctx context.Context, args []string, s Streams) int {
-	root := newRoot(&command{Streams: s, args: args}) //nolint:contextcheck // cobra hands ctx to each command
+	c := &command{Streams: s, args: args}
+	root := newRoot(c) //nolint:contextcheck // cobra hands ctx to each command
 	root.SetArgs(args)
 	root.SetOut(s.Out)
 	root.SetErr(s.Err)
@@ -51,6 +54,9 @@ func Main(ctx context.Context, args []string, s Streams) int {
 	}
 	if code, ok := errors.AsType[exitError](err); ok { // another process has said why
 		return int(code)
+	}
+	if c.asked != "" && errors.Is(err, errRefused) {
+		err = fmt.Errorf("no studio runs at %s: start one with `studio-worker studio`, or name it with --studio", c.asked)
 	}
 	fmt.Fprintln(s.Err, "studio-worker:", err)
 	if _, ok := errors.AsType[usageError](err); ok {
@@ -99,10 +105,31 @@ text, speech and video jobs. Without a command it opens the window.`,
 			Run: func(*cobra.Command, []string) { fmt.Fprint(c.Out, versionText()) },
 		},
 	)
-	for _, sub := range root.Commands() {
-		sub.DisableFlagsInUseLine = true
-	}
+	plainUse(root)
 	return root
+}
+
+// plainUse has the help show the usage of each command as it was written.
+func plainUse(cmd *cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		sub.DisableFlagsInUseLine = true
+		plainUse(sub)
+	}
+}
+
+// group is a command that does nothing without the name of one of its own.
+func group(use, short, long string) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Long: long,
+		Args: func(cmd *cobra.Command, _ []string) error {
+			var names []string
+			for _, sub := range cmd.Commands() {
+				names = append(names, sub.Name())
+			}
+			return usageError{fmt.Errorf("%s needs one of: %s", cmd.Name(), strings.Join(names, ", "))}
+		},
+		RunE: func(*cobra.Command, []string) error { return nil },
+	}
 }
 
 // noCommand refuses what is not the name of a command, with our exit code.

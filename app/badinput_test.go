@@ -122,6 +122,8 @@ func (h *home) wantLine(tb testing.TB, code int, args []string, texts ...string)
 // TestSetThreshold is §13 #160: -1 is refused, 12.5 is saved.
 func TestSetThreshold(t *testing.T) {
 	h := newHome(t)
+	h.wantRefusal(t, exitUsage, []string{"set-threshold", "12.5"}, "choose a studio first") // the default one would be chosen by it
+	h.write(t, "http://127.0.0.1:1", "")
 	if out := h.want(t, "set-threshold", "12.5"); out != "vram_threshold_gb = 12.5\n" {
 		t.Errorf("set-threshold prints %q", out)
 	}
@@ -130,7 +132,7 @@ func TestSetThreshold(t *testing.T) {
 		t.Errorf("the file holds %q, %v", saved, err)
 	}
 	h.wantRefusal(t, exitFail, []string{"set-threshold", "-1"}, "vram_threshold_gb: threshold must be >= 0")
-	for _, wrong := range []string{"NaN", "Inf", "-Inf"} {
+	for _, wrong := range []string{"NaN", "Inf", "-Inf", "4097"} {
 		h.wantRefusal(t, exitFail, []string{"set-threshold", wrong}, "vram_threshold_gb")
 	}
 	for _, args := range [][]string{{"set-threshold"}, {"set-threshold", "1", "2"}, {"set-threshold", "much"}, {"set-threshold", ""}} {
@@ -226,4 +228,76 @@ func (spaces) Read(p []byte) (int, error) {
 		p[i] = ' '
 	}
 	return len(p), nil
+}
+
+// TestNothingIsChosenByTheWay: a studio is the one that a person names.
+func TestNothingIsChosenByTheWay(t *testing.T) {
+	h := newHome(t)
+	h.wantRefusal(t, exitUsage, []string{"register"}, "register --api-base-url ADDRESS")
+	h.wantRefusal(t, exitUsage, []string{"register", "--reset"}, "register --api-base-url ADDRESS")
+	if out := h.want(t, "config"); !strings.HasPrefix(out, "# "+h.config+" is not there yet; these are the defaults\n") {
+		t.Errorf("config prints %q", out)
+	}
+	if _, err := os.Stat(h.config); !os.IsNotExist(err) {
+		t.Errorf("there is a config: %v", err)
+	}
+}
+
+// TestWrongCommands: what cannot be followed is refused in one line that says what can.
+func TestWrongCommands(t *testing.T) {
+	h := newHome(t)
+	for name, parts := range map[string]string{
+		"keys": "create, list, revoke", "registry": "export, import", "kept": "discard, list, save",
+		"models": "list, pin, remove, unpin, verify", "service": "install, status, uninstall", "update": "apply, check, status",
+	} {
+		h.wantRefusal(t, exitUsage, []string{name}, name+" needs one of: "+parts)
+		h.wantRefusal(t, exitUsage, []string{name, "harbour"}, name+" needs one of: "+parts)
+	}
+	token := filepath.Join(h.dir, "token")
+	if err := os.WriteFile(token, []byte("token\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	empty := filepath.Join(h.dir, "empty")
+	if err := os.WriteFile(empty, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nobody := []string{"--studio", "http://127.0.0.1:1", "--token-file", token}
+	for _, c := range []struct {
+		code int
+		args []string
+		want string
+	}{
+		{exitUsage, []string{"harbour"}, "unknown command"},
+		{exitUsage, []string{"studio", "--listen", "harbour"}, "write HOST:PORT"},
+		{exitUsage, []string{"studio", "--memory-limit", "-1"}, "--memory-limit"},
+		{exitFail, []string{"logs"}, "`studio-worker run` starts one"},
+		{exitFail, append([]string{"submit", "hello"}, nobody...), "no studio runs at http://127.0.0.1:1: start one"},
+		{exitFail, append([]string{"keys", "list"}, nobody...), "no studio runs at http://127.0.0.1:1: start one"},
+		{exitFail, append([]string{"dashboard", "--print"}, nobody...), "no studio runs at http://127.0.0.1:1: start one"},
+		{exitFail, []string{"keys", "list", "--token-file", empty}, empty + " is empty or too long"},
+	} {
+		h.wantRefusal(t, c.code, c.args, c.want)
+	}
+}
+
+// TestSocketFolder: below the temporary folder, the socket's folder is this account's.
+func TestSocketFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "studio-worker-1")
+	for range 2 { // new, and there already
+		if err := ownFolder(dir); err != nil {
+			t.Fatal(err)
+		}
+		wantMode(t, dir, 0o700)
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(t.TempDir(), "studio-worker-1")
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := ownFolder(link); err == nil || !strings.Contains(err.Error(), "remove it") {
+		t.Errorf("a link of somebody's is taken as our folder: %v", err)
+	}
+	wantMode(t, dir, 0o755)
 }

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -82,6 +84,12 @@ dashboard is at the studio's address; "studio-worker dashboard" opens it.`,
 			if err := useCluster(&cfg, cluster); err != nil {
 				return err
 			}
+			if _, _, err := net.SplitHostPort(cfg.Listen); err != nil {
+				return usageError{fmt.Errorf("--listen %s: write HOST:PORT, like 127.0.0.1:9790", cfg.Listen)}
+			}
+			if memory < 0 {
+				return usageError{errors.New("--memory-limit must be 0, for no limit, or a number of MiB")}
+			}
 			if memory > 0 {
 				debug.SetMemoryLimit(memory << 20)
 			}
@@ -130,6 +138,9 @@ func (c *command) registerCommand() *cobra.Command {
 			store, err := c.openStore(cmd.Context())
 			if err != nil {
 				return err
+			}
+			if address == "" && !store.Chosen() {
+				return usageError{errors.New("name the studio: register --api-base-url ADDRESS")}
 			}
 			err = store.Update(func(cfg *config.Config) {
 				if cmd.Flags().Changed("api-base-url") {
@@ -202,6 +213,9 @@ func (c *command) thresholdCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if !store.Chosen() {
+				return usageError{config.ErrNotChosen}
+			}
 			if err := store.Update(func(cfg *config.Config) { cfg.VRAMThresholdGB = gb }); err != nil {
 				return err
 			}
@@ -223,7 +237,11 @@ func (c *command) configCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(c.Out, "# %s\n%s", store.Path(), text)
+			state := ""
+			if !store.Chosen() {
+				state = " is not there yet; these are the defaults"
+			}
+			fmt.Fprintf(c.Out, "# %s%s\n%s", store.Path(), state, text)
 			return nil
 		},
 	}
@@ -413,10 +431,12 @@ func readSecretFile(path string) (string, error) {
 	}
 	defer func() { _ = f.Close() }() // only read
 	const longest = 4096
-	text := make([]byte, longest+1)
-	n, err := f.Read(text)
-	if err != nil || n > longest {
-		return "", errors.New("the token file is empty or too long")
+	text, err := io.ReadAll(io.LimitReader(f, longest+1))
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
 	}
-	return string(text[:n]), nil
+	if len(text) == 0 || len(text) > longest {
+		return "", fmt.Errorf("%s is empty or too long for a token", path)
+	}
+	return string(text), nil
 }

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -62,14 +61,11 @@ func (c *command) signInLink(ctx context.Context, flags operatorFlags, named boo
 		return client.SignInLink{}, err
 	}
 	link, err := cl.SignInLink(ctx)
-	if errors.Is(err, syscall.ECONNREFUSED) && flags.studio != usual {
+	if errors.Is(err, errRefused) && flags.studio != usual {
 		flags.studio = usual
 		if cl, err = c.operator(flags); err == nil {
 			link, err = cl.SignInLink(ctx)
 		}
-	}
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return link, fmt.Errorf("no studio runs at %s: start one with `studio-worker studio`, or name it with --studio", flags.studio)
 	}
 	return link, err
 }

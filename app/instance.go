@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -79,7 +80,7 @@ type runningStatus struct {
 	Skew         string `json:"skew,omitempty"` // how far the studio's clock is ahead, when that is much
 }
 
-var errNotRunning = errors.New("no worker is running with this config")
+var errNotRunning = errors.New("no worker is running with this config; `studio-worker run` starts one")
 
 // instance is the one running program of a config. The lock decides who that
 // is; the socket is how others talk to it.
@@ -143,12 +144,33 @@ func socketPath(configPath string) (string, error) {
 	dir := os.Getenv("XDG_RUNTIME_DIR")
 	if dir == "" {
 		dir = filepath.Join(os.TempDir(), fmt.Sprintf("studio-worker-%d", os.Getuid()))
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil { // #nosec G703 -- the person's own environment names it
+		if err := ownFolder(dir); err != nil {
+			return "", err
+		}
+	} else if err := os.MkdirAll(dir, 0o700); err != nil { // #nosec G703 -- the person's own environment names it
 		return "", fmt.Errorf("create the socket's folder: %w", err)
 	}
 	sum := sha256.Sum256([]byte(path))
 	return filepath.Join(dir, "studio-worker-"+hex.EncodeToString(sum[:8])+".sock"), nil
+}
+
+// ownFolder makes a folder for this account alone. Where everybody may write, another
+// account may have made it before: its socket would not be ours.
+func ownFolder(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("create the socket's folder: %w", err)
+	}
+	info, err := os.Lstat(dir)
+	if err == nil && !info.IsDir() {
+		err = errors.New("it is no folder")
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o700) //nolint:gosec // G302: a folder. Only its owner can
+	}
+	if err != nil {
+		return fmt.Errorf("%s cannot be the socket's folder; remove it, or set XDG_RUNTIME_DIR: %w", dir, err)
+	}
+	return nil
 }
 
 // serve answers questions until ctx ends.
@@ -213,6 +235,9 @@ func askMore(ctx context.Context, configPath string, q question) (answer, error)
 	ctx, cancel := context.WithTimeout(ctx, q.limit())
 	defer cancel()
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+	if errors.Is(err, fs.ErrPermission) {
+		return a, fmt.Errorf("the worker of this config is another account's; use this command as that account: %w", err)
+	}
 	if err != nil {
 		return a, errNotRunning
 	}

@@ -31,16 +31,9 @@ const (
 const saveTime = 30 * time.Minute
 
 func (c *command) keptCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "kept", Short: "List, save and discard results that the studio would not take",
-		Long: `List, save and discard results that the studio would not take. Such a result
+	cmd := group("kept", "List, save and discard results that the studio would not take", `List, save and discard results that the studio would not take. Such a result
 waits for the studio to offer its job again, for 7 days, and for the newest 5 GB
-of them. What the studio simply has not got yet is not among them: it never goes.`,
-		Args: func(_ *cobra.Command, _ []string) error {
-			return usageError{errors.New("kept needs one of: list, save, discard")}
-		},
-		RunE: func(*cobra.Command, []string) error { return nil },
-	}
+of them. What the studio simply has not got yet is not among them: it never goes.`)
 	cmd.AddCommand(c.listKeptCommand(), c.saveKeptCommand(), c.discardKeptCommand())
 	return cmd
 }

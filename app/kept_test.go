@@ -25,7 +25,7 @@ func TestKeptCommand(t *testing.T) {
 	h := newHome(t)
 	h.write(t, s.Server.URL, "install_id = \"i\"\nworker_id = \"wk-20\"\nauth_token = \"t\"\n")
 	h.wantRefusal(t, exitFail, []string{"kept", "list"}, "no worker is running")
-	h.wantRefusal(t, exitUsage, []string{"kept"}, "list, save, discard")
+	h.wantRefusal(t, exitUsage, []string{"kept"}, "discard, list, save")
 	h.wantRefusal(t, exitUsage, []string{"kept", "save", "KEY"}, "save needs KEY and FILE")
 	h.wantRefusal(t, exitUsage, []string{"kept", "discard"}, "discard needs KEY")
 	w := h.start(t, "run")

@@ -32,6 +32,7 @@ func (c *command) operator(f operatorFlags) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.asked = f.studio
 	cl, err := client.New(f.studio, token, nil)
 	if err != nil {
 		return nil, usageError{err}
@@ -41,13 +42,7 @@ func (c *command) operator(f operatorFlags) (*client.Client, error) {
 
 func (c *command) keysCommand() *cobra.Command {
 	var flags operatorFlags
-	cmd := &cobra.Command{
-		Use: "keys", Short: "Make, list and revoke the API keys of a studio",
-		Args: func(_ *cobra.Command, _ []string) error {
-			return usageError{errors.New("keys needs one of: create, list, revoke")}
-		},
-		RunE: func(*cobra.Command, []string) error { return nil },
-	}
+	cmd := group("keys", "Make, list and revoke the API keys of a studio", "")
 	flags.add(cmd)
 	cmd.AddCommand(c.createKeyCommand(&flags), c.listKeysCommand(&flags), c.revokeKeyCommand(&flags))
 	return cmd

@@ -14,14 +14,10 @@ import (
 )
 
 func (c *command) modelsCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "models", Short: "List, verify, pin and remove the model files of this computer",
-		Long: `List, verify, pin and remove the model files of this computer.
+	cmd := group("models", "List, verify, pin and remove the model files of this computer", `List, verify, pin and remove the model files of this computer.
 They lie in the folder models_root of the config. What a studio's jobs fetched is
 removed, the longest unused first, when models_quota_gb or the disk asks for it;
-what you put there yourself is never touched.`,
-		Args: noArgs,
-	}
+what you put there yourself is never touched.`)
 	cmd.AddCommand(c.modelsList(), c.modelsVerify(), c.modelsPin("pin", "Never remove a model to make room", true),
 		c.modelsPin("unpin", "Let a model be removed to make room again", false), c.modelsRemove())
 	return cmd

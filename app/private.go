@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"studioworker/studio"
 	"studioworker/studio/client"
@@ -68,7 +67,7 @@ func openPrivateStudio(dir, address string, log *slog.Logger) (*privateStudio, e
 		})
 	}
 	s, err := open(listen)
-	if errors.Is(err, syscall.EADDRINUSE) {
+	if errors.Is(err, errAddressInUse) {
 		s, err = open("127.0.0.1:0")
 	}
 	if err != nil {

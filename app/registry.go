@@ -2,7 +2,6 @@ package app
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,13 +14,7 @@ import (
 
 func (c *command) registryCommand() *cobra.Command {
 	var flags operatorFlags
-	cmd := &cobra.Command{
-		Use: "registry", Short: "Export and import the models of a studio",
-		Args: func(_ *cobra.Command, _ []string) error {
-			return usageError{errors.New("registry needs one of: export, import")}
-		},
-		RunE: func(*cobra.Command, []string) error { return nil },
-	}
+	cmd := group("registry", "Export and import the models of a studio", "")
 	flags.add(cmd)
 	cmd.AddCommand(
 		&cobra.Command{

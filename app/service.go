@@ -29,20 +29,13 @@ func (o *serviceOptions) add(cmd *cobra.Command) {
 }
 
 func (c *command) serviceCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "service", Short: "Have the system start the worker at boot", Args: noCommand,
-		Long: `Have the system run the worker without a window from boot on: by systemd on Linux,
+	cmd := group("service", "Have the system start the worker at boot", `Have the system run the worker without a window from boot on: by systemd on Linux,
 launchd on macOS, the service manager on Windows. A worker that fails is started
 anew; one that was quit stays down.
 
 The service is one of your account unless --system is given. On Windows it is
-always the system's.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
+always the system's.`)
 	cmd.AddCommand(c.serviceInstall(), c.serviceUninstall(), c.serviceStatus())
-	for _, sub := range cmd.Commands() {
-		sub.DisableFlagsInUseLine = true
-	}
 	return cmd
 }
 

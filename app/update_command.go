@@ -90,20 +90,13 @@ func newUpdateStatus(u observe.Update) *updateStatus {
 }
 
 func (c *command) updateCommand() *cobra.Command {
-	cmd := &cobra.Command{
-		Use: "update", Short: "Look for a newer version and install it", Args: noCommand,
-		Long: `Look for a newer version and install it. A running worker does so by itself, as
-auto_update_enabled of the config says; these commands do it now.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
+	cmd := group("update", "Look for a newer version and install it", `Look for a newer version and install it. A running worker does so by itself, as
+auto_update_enabled of the config says; these commands do it now.`)
 	cmd.AddCommand(
 		c.updatePart("check", "Look for a newer version, and show its size and what it brings", askCheckUpdate),
 		c.updatePart("apply", "Install the newest version now; a running worker restarts into it", askApplyUpdate),
 		c.updatePart("status", "Show which version runs and how far an update is", askUpdate),
 	)
-	for _, sub := range cmd.Commands() {
-		sub.DisableFlagsInUseLine = true
-	}
 	return cmd
 }
 

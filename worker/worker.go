@@ -336,8 +336,12 @@ func (w *Worker) CheckStudio(ctx context.Context, address string) error {
 
 // ApplyConfig saves changes of settings, all or none, and takes them up at once,
 // but for those that config.Descriptors marks for the next start. The values are
-// texts as [config.Config.Value] gives them. A refusal is a [config.KeyError].
+// texts as [config.Config.Value] gives them. A refusal is a [config.KeyError], or
+// [config.ErrNotChosen].
 func (w *Worker) ApplyConfig(changes map[string]string) error {
+	if _, chosen := changes["api_base_url"]; !chosen && !w.cfg.Store.Chosen() {
+		return config.ErrNotChosen
+	}
 	var refused error
 	var moved bool
 	err := w.cfg.Store.Update(func(c *config.Config) {
@@ -370,6 +374,9 @@ func (w *Worker) ApplyConfig(changes map[string]string) error {
 // SetThreshold saves the largest VRAM estimate that is taken, in GiB. The studio
 // hears of it with the next heartbeat.
 func (w *Worker) SetThreshold(gb float64) error {
+	if !w.cfg.Store.Chosen() {
+		return config.ErrNotChosen
+	}
 	if err := w.cfg.Store.Update(func(c *config.Config) { c.VRAMThresholdGB = gb }); err != nil {
 		return err
 	}

@@ -32,7 +32,9 @@ const maxFile = 1 << 20
 var (
 	ErrMissing = errors.New("there is no config file")
 	ErrDamaged = errors.New("the config file cannot be read as TOML")
-	ErrMode    = errors.New("the config file holds credentials and others can read it")
+	// ErrNotChosen: with a first save the file would be there, and the default studio be asked.
+	ErrNotChosen = errors.New("choose a studio first: `studio-worker register --api-base-url ADDRESS`, or in the window")
+	ErrMode      = errors.New("the config file holds credentials and others can read it")
 )
 
 // file is a config file in memory: its known keys and the rest.

@@ -1,0 +1,10 @@
+//go:build !windows
+
+package app
+
+import "syscall"
+
+const (
+	errRefused      = syscall.ECONNREFUSED
+	errAddressInUse = syscall.EADDRINUSE
+)
