@@ -241,7 +241,11 @@ func (d Descriptor) parse(v reflect.Value, text string) error {
 		}
 		return nil
 	case KindPath:
-		v.SetString(expandHome(text))
+		path := expandHome(text)
+		if path != strings.TrimSpace(path) { // it could not be told from one without
+			return errors.New("must not end with a blank")
+		}
+		v.SetString(path)
 		return nil
 	case KindText, KindSecret:
 	}

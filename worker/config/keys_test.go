@@ -78,6 +78,7 @@ func TestSetRefuses(t *testing.T) {
 		{"drain_secs", "99999999999999999999", "whole number"},
 		{"drain_secs", "86401", "from 0 to 86400"},
 		{"models_root", " ", "must not be empty"},
+		{"models_root", "~/models /.", "end with a blank"},
 		{"ca_file", "relative.pem", "whole path"},
 		{"weekly_hours", "someday 08:00-09:00", "is no day"},
 		{"health_listen", "9791", "is not HOST:PORT"},
