@@ -10,6 +10,7 @@ import (
 	"image/color"
 	"image/png"
 	"io/fs"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,6 +25,8 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"studioworker/studio/client"
+	"studioworker/studio/store"
 	"studioworker/worker/protocol"
 )
 
@@ -252,7 +255,64 @@ func TestDashboardInABrowser(t *testing.T) {
 	b.run(t, says("Running"), press("Cancel…"), press("Cancel the job"), says("The worker is stopping it."))
 	expect[protocol.Cancel](t, l)
 	l.send(t, protocol.Fail{JobID: claim.JobID, Error: "cancelled"})
+	expect[protocol.FailAck](t, l)
 	b.run(t, says("Cancelled"), says("Retry"))
+	l.beat(t, "")
+
+	// A text comes piece by piece, without the page being drawn anew.
+	b.run(t, press("Jobs"), press("New job"), says("Describe the picture"), press("Text"), says("Ask or tell"), enter("prompt", "Wie heißt die Stadt?"), press("Queue the job"), says("Queued."))
+	claim = l.take(t)
+	b.run(t, says("It writes"))
+	written := ""
+	for i, piece := range []string{"Gull", "haven", ", natürlich."} {
+		l.send(t, protocol.Delta{JobID: claim.JobID, Seq: i, Text: piece})
+		written += piece
+		b.run(t, says(written))
+	}
+	l.send(t, protocol.CompleteJSON{JobID: claim.JobID, Result: json.RawMessage(`{"choices":[{"message":{"role":"assistant","content":"Gullhaven, natürlich."}}]}`)})
+	b.run(t, until(`!document.querySelector("[data-told]")`), says("Gullhaven, natürlich."))
+	expect[protocol.CompleteAck](t, l)
+	l.beat(t, "")
+
+	// The veil: neither prompt nor result is on a page, and that is remembered.
+	veil := until(`(() => { const eye = document.querySelector("button.icon"); eye.click(); return eye; })()`)
+	var page string
+	b.run(t, veil, until(`document.querySelector("button.icon[aria-pressed=true]")`), chromedp.Navigate(f.url+"/jobs/"+claim.JobID), says("Hidden."), chromedp.Evaluate(`document.documentElement.outerHTML`, &page))
+	if strings.Contains(page, "Wie heißt") || strings.Contains(page, "Gullhaven") {
+		t.Error("the veiled page tells what the job is about")
+	}
+	b.run(t, press("Jobs"), veil, until(`document.querySelector("button.icon[aria-pressed=false]")`), says("Wie heißt die Stadt?"))
+
+	// A dead letter is queued again, and discarded.
+	dead := f.submit(t, imageJob).ID
+	l.die(t, "the engine ended: not enough GPU memory")
+	b.run(t, press("Overview"), says("1 job has failed for good."), press("Look at it"), says("not enough GPU memory"), press("Retry Image"), says("Queued again."))
+	if id := l.die(t, "the engine ended once more"); id != dead {
+		t.Errorf("offered %s", id)
+	}
+	b.run(t, says("the engine ended once more"), press("Image"), says("Attempts that came to nothing"), says("not enough GPU memory"), press("Failed jobs"),
+		press("Discard… Image"), until(`document.querySelector("details[open] button")`), until(`(document.querySelector("details[open] button").click(), true)`), says("Discarded."), says("No job has failed."))
+
+	b.run(t, press("Webhooks"), enter("url", "https://hooks.example/studio"), press("Add the webhook"), says("shown once"))
+	var signing string
+	b.run(t, chromedp.Evaluate(`document.getElementById("secret").value`, &signing), press("Done"), says("Nothing sent yet"), chromedp.Evaluate(`document.documentElement.outerHTML`, &page))
+	if !strings.HasPrefix(signing, secretPrefix) || strings.Contains(page, signing) {
+		t.Errorf("the secret %q is not shown once", signing)
+	}
+	b.run(t, press("Remove… https://hooks.example/studio"), until(`(document.querySelector("details[open] button")?.click(), document.querySelector("details[open]"))`), says("It is told nothing more"), says("There is none yet."))
+
+	b.run(t, press("Models"), press("New model"), enter("id", "town/namer-3b"), until(`(document.querySelector("[name=kind][value=llm]").click(), true)`),
+		enter("url-0", "https://models.example/files/town-q4.gguf?download=1"), enter("role-0", "model"),
+		until(`(document.querySelector("[name=engine]").value = "llama-cpp", true)`), press("Save"), says("Saved."), says("town/namer-3b"))
+	model, err := f.operator.Model(t.Context(), "town/namer-3b")
+	if err != nil || len(model.ModelSource.Files) != 1 || model.ModelSource.Files[0].Filename != "town-q4.gguf" || model.ModelSource.Engine != protocol.EngineLlamaCpp {
+		t.Errorf("stored %+v, %v", model, err)
+	}
+	b.run(t, press("town/namer-3b"), says("Remove this model"), enter("vram", "4,5"), press("Save"), says("4.5 GB GPU memory"), press("town/namer-3b"), press("Remove this model…"), press("Remove"),
+		until(`(document.querySelector("#remove button")?.click(), true)`), says("Jobs that were queued with it keep it."))
+	if _, err := f.operator.Model(t.Context(), "town/namer-3b"); !isStatus(err, 404) {
+		t.Errorf("the model is still there: %v", err)
+	}
 
 	b.run(t, press("Keys"), enter("name", "the office bot"), press("Create the key"), says("shown once"))
 	var key string
@@ -264,7 +324,6 @@ func TestDashboardInABrowser(t *testing.T) {
 	if status, _ := f.call(t, "GET", "/api/v1/jobs", key, nil); status != 401 {
 		t.Errorf("the revoked key: %d", status)
 	}
-	var page string
 	b.run(t, chromedp.Evaluate(`document.documentElement.outerHTML`, &page))
 	if strings.Contains(page, key) {
 		t.Error("the page still shows the key")
@@ -274,27 +333,107 @@ func TestDashboardInABrowser(t *testing.T) {
 	for _, did := range []string{"create key", "cancel job", "approve worker", "sign in", "Sam"} {
 		b.run(t, says(did))
 	}
-	b.run(t, press("Sign out"), says("Operator token"), chromedp.Navigate(f.url+"/jobs"), says("Operator token"))
+	other := f.visitor(t)
+	other.enter(t)
+	b.run(t, press("Sam"), says("this browser"), press("Sign out everywhere…"), press("Sign out all"), says("Operator token"), chromedp.Navigate(f.url+"/jobs"), says("Operator token"))
+	if resp, _ := other.get(t, "/jobs"); resp.StatusCode != http.StatusSeeOther {
+		t.Errorf("the other browser is still signed in: %s", resp.Status)
+	}
 	b.quiet(t)
+}
+
+// office fills a folder with the jobs of a day in a farm, of which some went wrong.
+func office(t *testing.T, dir string) {
+	t.Helper()
+	st, err := store.Open(t.Context(), store.Config{Dir: dir, Log: testLog(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	prompts := []string{
+		"Ein alter Hafen in der Dämmerung, vertäute Boote am Kai, warmes Licht in den Fenstern, Möwen über dem Wasser, Ölgemälde im Stil der Düsseldorfer Schule, sehr fein gezeichnet, hohe Auflösung, keine Menschen",
+		"lighthouse", "Write a friendly answer to the tenant in flat 3b, who asks for the third time when the heating will be mended",
+		"Übersetze die Anleitung für den Geschirrspüler ins Englische, förmlich, ohne die Warnhinweise zu kürzen", "a map of an island that looks like a sleeping cat",
+	}
+	workers := []string{"wk-attic", "wk-werkstatt"}
+	now := time.Now().UTC()
+	for n := range 140 {
+		end := now.Add(-time.Duration(n) * 11 * time.Minute)
+		run, wait := time.Duration(4+n%9*7)*time.Second, time.Duration(1+n%13)*time.Second
+		rec := store.Job{
+			ID: fmt.Sprintf("%016x-%012d", end.Add(-run-wait).UnixNano(), n), State: store.Done, Model: "synthetic-image", Attempts: 1, WorkerID: workers[n%2],
+			CreatedAt: end.Add(-run - wait), StartedAt: end.Add(-run), FinishedAt: end, Priority: n % 2,
+			Task: protocol.Task{Kind: protocol.KindImage, Image: &protocol.ImageTask{Prompt: prompts[n%len(prompts)], Width: 512, Height: 512, Steps: 20, Ext: "png"}},
+		}
+		if n%3 == 0 {
+			rec.Model, rec.Task = "Qwen3-Coder-30B-A3B-Instruct-Q4_K_M", protocol.Task{Kind: protocol.KindLLM, LLM: &protocol.LLMTask{Messages: []protocol.Message{{Role: "user", Content: prompts[n%len(prompts)]}}, MaxTokens: 64}}
+		}
+		if n%11 == 5 {
+			rec.State, rec.Attempts, rec.Result = store.Failed, 3, nil
+			rec.Error = "llama-server ended before it was ready: error loading model: unable to allocate CUDA0 buffer of 17,448,304,640 bytes; the last lines were: ggml_backend_cuda_buffer_type_alloc_buffer: allocating 16640.00 MiB on device 0: cudaMalloc failed: out of memory"
+			rec.Past = []store.Attempt{
+				{Number: 1, WorkerID: workers[0], StartedAt: end.Add(-3 * time.Minute), EndedAt: end.Add(-2 * time.Minute), Error: "the worker was lost"},
+				{Number: 2, WorkerID: workers[1], StartedAt: end.Add(-2 * time.Minute), EndedAt: end.Add(-time.Minute), Error: rec.Error},
+				{Number: 3, WorkerID: workers[0], StartedAt: end.Add(-run), EndedAt: end, Error: rec.Error},
+			}
+		}
+		if _, err := st.Jobs.Create(t.Context(), rec.ID, rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, w := range workers {
+		rec := store.Worker{ID: w, InstallID: w, Name: []string{"attic-pc", "Werkstatt-Rechner-Süd-mit-einem-sehr-langen-Namen-2.fritz.box"}[i], Username: []string{"sam", "jörg.müller-lüdenscheidt"}[i], TokenHash: hashed(secret), CreatedAt: now.Add(-240 * time.Hour)}
+		if _, err := st.Workers.Create(t.Context(), rec.ID, rec); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, url := range []string{"https://hooks.example/studio?team=büro", "https://automation.intern.example.org/api/v2/workflows/7f3c1a/triggers/render-finished"} {
+		hook := store.Webhook{ID: fmt.Sprintf("%s%d", hookPrefix, i), URL: url, All: i == 0, Secret: newHookSecret(), CreatedAt: now.Add(-48 * time.Hour)}
+		if _, err := st.Webhooks.Create(t.Context(), hook.ID, hook); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := store.Job{
+		ID: fmt.Sprintf("%016x-%012d", now.Add(-90*time.Second).UnixNano(), 999), State: store.Cancelled, Model: "synthetic-image", Error: cancelledText,
+		CreatedAt: now.Add(-90 * time.Second), FinishedAt: now.Add(-80 * time.Second), Task: protocol.Task{Kind: protocol.KindImage, Image: &protocol.ImageTask{Prompt: "fog"}},
+		Hooks: []store.Hook{
+			{ID: hookPrefix + "0", Attempts: 1, Done: true, At: now.Add(-79 * time.Second)},
+			{ID: hookPrefix + "1", Attempts: 9, Done: true, At: now.Add(-20 * time.Second), Error: "Post \"https://automation.intern.example.org/\": dial tcp: lookup automation.intern.example.org: no such host"},
+		},
+	}
+	if _, err := st.Jobs.Create(t.Context(), told.ID, told); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // dashboardPages are all pages, with a state of the farm that shows what they
 // have to show.
 func dashboardPages(t *testing.T) (f *farm, pages map[string]string) {
 	t.Helper()
-	f = newFarm(t, nil)
-	w := f.worker(t)
+	dir := t.TempDir()
+	office(t, dir)
+	f = newFarm(t, func(c *Config) {
+		c.Data, c.HeartbeatTooOld, c.LostAfter = dir, time.Hour, time.Hour // the workers are silent while the pages are looked at
+	})
+	w := &fake{farm: f, id: "wk-attic", token: secret, caps: capabilities()}
 	w.caps.Features = protocol.Features()
 	l := w.connect(t, "")
-	l.send(t, protocol.LogBatch{Entries: []protocol.LogEntry{
-		{TS: "2026-05-04T03:02:01.000Z", Level: protocol.LevelInfo, Category: "ws", Message: "connected to the studio"},
-		{TS: "2026-05-04T03:02:07.500Z", Level: protocol.LevelWarn, Category: "engine", Message: "the model is loaded from a slow disk, which takes a while: 212 seconds for 6.9 GB"},
-		{TS: "2026-05-04T03:02:09.000Z", Level: protocol.LevelError, Category: "engine", Message: "out of memory"},
-	}})
-	away := f.worker(t)
-	away.caps.MachineName = "kitchen"
+	away := &fake{farm: f, id: "wk-werkstatt", token: secret, caps: capabilities()}
+	away.caps.MachineName, away.caps.AutoEnabled = "Werkstatt-Rechner-Süd-mit-einem-sehr-langen-Namen-2.fritz.box", false
+	away.connect(t, "")
+	var lines []protocol.LogEntry
+	for n := range maxLogEntries + 40 {
+		lines = append(lines, protocol.LogEntry{TS: fmt.Sprintf("2026-05-04T03:%02d:%02d.000Z", n/60%60, n%60), Level: protocol.LevelInfo, Category: "ws", Message: "heartbeat acknowledged"})
+	}
+	l.send(t, protocol.LogBatch{Entries: append(lines,
+		protocol.LogEntry{TS: "2026-05-04T04:02:07.500Z", Level: protocol.LevelWarn, Category: "engine", Message: "the model is loaded from a slow disk, which takes a while: 212 seconds for 6.9 GB"},
+		protocol.LogEntry{TS: "2026-05-04T04:02:09.000Z", Level: protocol.LevelError, Category: "engine", Message: "out of memory: " + strings.Repeat("cudaMalloc failed; ", 12)},
+	)})
 	done := f.submit(t, imageJob).ID
 	l.take(t)
+	l.send(t, protocol.LogBatch{Entries: []protocol.LogEntry{{TS: "2026-05-04T04:03:00.000Z", Level: protocol.LevelInfo, Category: "job", Message: "20 steps in 4.1 s", JobID: done}}})
 	w.sendResult(t, done, "png", picture(t))
 	l.beat(t, "")
 	f.await(t, done, in("done"))
@@ -304,27 +443,38 @@ func dashboardPages(t *testing.T) (f *farm, pages map[string]string) {
 	expect[protocol.CompleteAck](t, l)
 	l.beat(t, "")
 	f.await(t, text, in("done"))
-	failed := f.submit(t, imageJob).ID
+	running := f.submit(t, `{"model":"synthetic-llm","task":{"kind":"llm","messages":[{"role":"user","content":"Erzähle von einem alten Hafen in der Dämmerung, von vertäuten Booten und warmem Licht."}]}}`).ID
 	l.take(t)
-	l.send(t, protocol.Fail{JobID: failed, Error: "the engine ended: not enough GPU memory for 4096 × 4096"})
-	expect[protocol.FailAck](t, l)
-	l.beat(t, "")
-	f.await(t, failed, in("failed"))
-	running := f.submit(t, `{"model":"synthetic-image","task":{"kind":"image","prompt":"an old harbour at dusk, boats tied to the quay, warm light in the windows"}}`).ID
-	l.take(t)
-	l.send(t, protocol.Progress{JobID: running, Step: 12, Total: 20, Message: "denoising"})
-	f.submit(t, llmJob)
+	l.send(t, protocol.Progress{JobID: running, Step: 12, Total: 20, Message: "writing"})
+	l.send(t, protocol.Delta{JobID: running, Text: "Am Ende der Mole, wo das Öl der Kutter bunte Schlieren zieht, "})
+	waiting := f.submit(t, imageJob).ID
+	if err := f.studio.hub.change(t.Context(), f.studio.hub.job(waiting), func(rec *store.Job) error {
+		rec.Past, rec.Attempts = []store.Attempt{{Number: 1, WorkerID: "wk-gone", EndedAt: time.Now().UTC(), Error: "the worker was lost"}}, 1
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	failed := f.studio.hub.list("", 1, func(j *job) bool { return j.now().State == store.Failed })[0].id
 	f.studio.cfg.AutoApprove = false
 	f.register(t, "install-9", secret)
-	status, data := f.call(t, "POST", "/api/v1/keys", f.token, strings.NewReader(`{"name":"the office bot"}`))
-	if status != 201 {
-		t.Fatalf("a key: %d %s", status, data)
+	for _, name := range []string{"the office bot", "Übersetzungsdienst der Hausverwaltung Köln-Mülheim (nur Texte, nicht für Bilder verwenden)"} {
+		f.key(t, client.KeyRequest{Name: name})
+	}
+	model := client.ModelRecord{
+		ID: "Qwen3-Coder-30B-A3B-Instruct-Q4_K_M", Aliases: []string{"gpt-4o-mini", "büro"}, Kinds: []protocol.TaskKind{protocol.KindLLM}, Default: true, VRAMGBEstimate: 17.4,
+		ModelSource: protocol.ModelSource{Engine: protocol.EngineLlamaCpp, CLIDefaults: protocol.CLIDefaults{CfgScale: 1, Steps: 1, Width: 512, Height: 512}, Files: []protocol.ModelFile{
+			{Role: "model", URL: "https://models.example/qwen3/resolve/main/Qwen3-Coder-30B-A3B-Instruct-Q4_K_M.gguf", Filename: "Qwen3-Coder-30B-A3B-Instruct-Q4_K_M.gguf"},
+		}},
+	}
+	if _, err := f.operator.PutModel(t.Context(), model); err != nil {
+		t.Fatal(err)
 	}
 	return f, map[string]string{
-		"overview": "/", "workers": "/workers", "worker": "/workers/" + w.id, "approval": "/registrations", "jobs": "/jobs",
-		"job-done": "/jobs/" + done, "job-text": "/jobs/" + text, "job-failed": "/jobs/" + failed, "job-running": "/jobs/" + running,
-		"new-image": "/jobs/new", "new-text": "/jobs/new?kind=llm", "new-speech": "/jobs/new?kind=audio_stt", "models": "/models",
-		"keys": "/keys", "audit": "/audit", "not-found": "/nothing",
+		"overview": "/", "workers": "/workers", "worker": "/workers/" + w.id, "approval": "/registrations", "jobs": "/jobs", "jobs-none": "/jobs?state=offered",
+		"job-done": "/jobs/" + done, "job-text": "/jobs/" + text, "job-failed": "/jobs/" + failed, "job-running": "/jobs/" + running, "job-waiting": "/jobs/" + waiting,
+		"failed": "/jobs/failed", "new-image": "/jobs/new", "new-text": "/jobs/new?kind=llm", "new-speech": "/jobs/new?kind=audio_stt", "models": "/models",
+		"model": "/models/edit?id=" + model.ID, "model-new": "/models/edit", "keys": "/keys", "webhooks": "/webhooks", "sessions": "/sessions", "audit": "/audit",
+		"not-found": "/nothing",
 	}
 }
 
@@ -361,10 +511,11 @@ func TestDashboardPages(t *testing.T) {
 		}
 	}
 	each := func(name string) {
-		for _, width := range []int64{1280, 390} {
-			for _, scheme := range []string{"dark", "light"} {
-				look(name, width, scheme)
-			}
+		look(name, 1280, "light")
+		look(name, 390, "dark")
+		if pictures != "" { // what the two others could show is in these
+			look(name, 1280, "dark")
+			look(name, 390, "light")
 		}
 	}
 	b.run(t, chromedp.Navigate(f.url+"/"), says("Operator token"))
@@ -376,6 +527,16 @@ func TestDashboardPages(t *testing.T) {
 	}
 	b.run(t, chromedp.Navigate(f.url+"/keys"), enter("name", "another"), press("Create the key"), says("shown once"))
 	each("new-key")
+	b.run(t, chromedp.Navigate(f.url+"/webhooks"), enter("url", "https://hooks.example/another"), press("Add the webhook"), says("shown once"))
+	each("new-webhook")
+	b.run(t, chromedp.Navigate(f.url+pages["job-done"]), until(`(() => { const eye = document.querySelector("button.icon"); eye.click(); return eye; })()`), says("Hidden."))
+	each("job-veiled")
+	empty := newFarm(t, nil)
+	b.signIn(t, empty)
+	for name, path := range map[string]string{"overview": "/", "workers": "/workers", "approval": "/registrations", "jobs": "/jobs", "failed": "/jobs/failed", "keys": "/keys", "webhooks": "/webhooks"} {
+		b.run(t, chromedp.Navigate(empty.url+path), until(`document.readyState === "complete" && document.querySelector("main")`))
+		each(name + "-empty")
+	}
 	b.mu.Lock() // the page that is not there is one
 	for i, text := range b.complaints {
 		if strings.HasSuffix(text, "/nothing") && strings.Contains(text, "404") {

@@ -32,6 +32,8 @@ const (
 	topicWorker = "worker."
 	topicTold   = "told."
 	topicLogs   = "logs."
+	// topicSignOut: all sessions of the dashboard have ended.
+	topicSignOut = "signout."
 )
 
 // aliveMessage says that a studio runs, or that it stops.
@@ -105,6 +107,10 @@ func (s *Studio) share(ctx context.Context) error {
 		topicWorker: func(id string, data []byte) error { return h.hearWorker(ctx, id, data) },
 		topicTold:   h.hearTold,
 		topicLogs:   h.hearLogs,
+		topicSignOut: func(string, []byte) error {
+			s.pages.EndSessions()
+			return nil
+		},
 	} {
 		stop, err := s.store.Hear(topic+"*", func(subject string, data []byte) {
 			if err := hear(strings.TrimPrefix(subject, topic), data); err != nil {

@@ -58,7 +58,8 @@ func (s *Studio) newDashboard(api http.Handler) (*dashboard.Dashboard, error) {
 			}
 			s.noteAct(r, store.Act{Did: did, Failed: failed})
 		},
-		Changes: s.changes.watch, Generation: s.changes.generation,
+		SignedOut: func() { s.hub.tellOthers(topicSignOut, "all", struct{}{}) },
+		Changes:   s.changes.watch, Generation: s.changes.generation,
 		Done:    s.done,
 		Cookie:  cookie,
 		Version: s.cfg.Version,

@@ -31,6 +31,7 @@ func (s *Studio) routes() (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.pages = pages
 	worker := protocol.Prefix + "/workers/"
 	requests := newLimiter(requestsPerMinute)
 	mux.HandleFunc("POST "+worker+"register-request", func(w http.ResponseWriter, r *http.Request) { s.register(w, r, requests) })

@@ -16,6 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 	"golang.org/x/sync/errgroup"
 
+	"studioworker/studio/dashboard"
 	"studioworker/studio/store"
 	"studioworker/worker/protocol"
 )
@@ -91,6 +92,7 @@ type Studio struct {
 	metrics      *metrics
 	metricsToken string
 	changes      *changes
+	pages        *dashboard.Dashboard
 	handler      http.Handler
 }
 

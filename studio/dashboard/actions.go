@@ -61,6 +61,9 @@ func (d *Dashboard) cancelJob(_ http.ResponseWriter, r *http.Request, v *visit) 
 // job with the same task and model.
 func (d *Dashboard) runAgain(_ http.ResponseWriter, r *http.Request, v *visit) {
 	back := "/jobs/" + url.PathEscape(r.PathValue("id"))
+	if r.PostForm.Get("from") == "failed" {
+		back = failedPath
+	}
 	var old client.JobStatus
 	err := d.ask(v, http.MethodGet, path("jobs", r.PathValue("id")), nil, &old)
 	switch {
@@ -156,7 +159,12 @@ func (d *Dashboard) submitJob(_ http.ResponseWriter, r *http.Request, v *visit) 
 	values, input := r.PostForm, ""
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
 		var ok bool
-		if values, input, ok = d.readUpload(v); !ok {
+		tooLarge := fmt.Sprintf("The recording is larger than %s.", size(maxUpload))
+		values, ok = d.readUpload(v, maxUpload, tooLarge, func(part *multipart.Part) (err error) {
+			input, err = d.store(v, part)
+			return err
+		})
+		if !ok {
 			return
 		}
 	}
@@ -182,15 +190,14 @@ func (d *Dashboard) submitJob(_ http.ResponseWriter, r *http.Request, v *visit) 
 	d.showForm(v, http.StatusUnprocessableEntity, jobForm{Kind: kind, Values: values, Error: text})
 }
 
-// readUpload reads a form with a recording, which goes to the studio's inputs;
-// input is its address there, empty when none was chosen. When it is not ok, the
-// answer is out.
-func (d *Dashboard) readUpload(v *visit) (values url.Values, input string, ok bool) {
-	v.r.Body = d.cfg.Body(v.w, v.r, maxUpload+uploadMargin)
+// readUpload reads a form with a file of at most limit bytes, which goes to take when
+// one was chosen. When it is not ok, the answer is out.
+func (d *Dashboard) readUpload(v *visit, limit int64, tooLarge string, take func(*multipart.Part) error) (values url.Values, ok bool) {
+	v.r.Body = d.cfg.Body(v.w, v.r, limit+uploadMargin)
 	form, err := v.r.MultipartReader()
 	if err != nil {
 		d.fail(v, http.StatusBadRequest, formFailed)
-		return nil, "", false
+		return nil, false
 	}
 	values = url.Values{}
 	trusted := false
@@ -200,45 +207,50 @@ func (d *Dashboard) readUpload(v *visit) (values url.Values, input string, ok bo
 			if !trusted {
 				d.checkToken(v, "")
 			}
-			return values, input, trusted
+			return values, trusted
 		}
 		if err != nil {
-			d.tooLarge(v, err)
-			return nil, "", false
+			d.cutOff(v, err, tooLarge)
+			return nil, false
 		}
 		if part.FormName() != "file" {
 			data, err := io.ReadAll(io.LimitReader(part, maxTextPart))
 			if err != nil {
-				d.tooLarge(v, err)
-				return nil, "", false
+				d.cutOff(v, err, tooLarge)
+				return nil, false
 			}
 			if values.Set(part.FormName(), string(data)); part.FormName() == "csrf" {
 				if trusted = d.checkToken(v, string(data)); !trusted {
-					return nil, "", false
+					return nil, false
 				}
 			}
 			continue
 		}
 		if !trusted { // nothing is stored for a form that is not ours
 			d.checkToken(v, "")
-			return nil, "", false
+			return nil, false
 		}
 		if part.FileName() == "" {
 			continue
 		}
-		if input, err = d.store(v, part); err != nil {
+		if err := take(part); err != nil {
+			if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+				d.cutOff(v, err, tooLarge)
+				return nil, false
+			}
 			status, text := words(err)
 			d.fail(v, status, text)
-			return nil, "", false
+			return nil, false
 		}
 	}
 	d.fail(v, http.StatusBadRequest, formFailed)
-	return nil, "", false
+	return nil, false
 }
 
-func (d *Dashboard) tooLarge(v *visit, err error) {
+// cutOff answers an upload that could not be read to its end.
+func (d *Dashboard) cutOff(v *visit, err error, tooLarge string) {
 	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-		d.fail(v, http.StatusRequestEntityTooLarge, fmt.Sprintf("The recording is larger than %s.", size(maxUpload)))
+		d.fail(v, http.StatusRequestEntityTooLarge, tooLarge)
 		return
 	}
 	d.fail(v, http.StatusBadRequest, formFailed)

@@ -21,6 +21,7 @@ type chart struct {
 	Number  string // the one number that the chart is about
 	Caption string // what that number is
 	Top     string // what a bar of full height stands for
+	Half    string // and one of half of it
 	Empty   bool
 	Bars    []bar
 	Legend  []legend
@@ -111,6 +112,9 @@ func throughput(s client.Stats) chart {
 			return fmt.Sprintf("from %s UTC: %d done, %d failed", h.Start.Format("15:04"), h.Done, h.Failed)
 		})
 	c.Top, c.Empty = fmt.Sprintf("%.0f in an hour", top), top == 0
+	if math.Mod(top, 2) == 0 { // there is no half of a job
+		c.Half = fmt.Sprintf("%.0f", top/2)
+	}
 	return c
 }
 
@@ -137,7 +141,7 @@ func durations(title, caption string, s client.Stats, of func(client.Hour) *clie
 			}
 			return fmt.Sprintf("from %s UTC: none", h.Start.Format("15:04"))
 		})
-	c.Top, c.Empty = seconds(top), last < 0
+	c.Top, c.Half, c.Empty = seconds(top), seconds(top/2), last < 0
 	c.Number, c.Caption = "none", "in 24 hours"
 	if last >= 0 {
 		c.Number, c.Caption = seconds(last), caption

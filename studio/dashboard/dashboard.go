@@ -32,9 +32,11 @@ type Config struct {
 	Generation func() uint64
 	Changes    func(ctx context.Context, since uint64, parts []string) iter.Seq[struct{}]
 	Done       <-chan struct{} // closed when the studio stops
-	Cookie     string          // name of the session's cookie
-	Version    string
-	Log        *slog.Logger
+	// SignedOut tells other processes of the studio that all sessions have ended.
+	SignedOut func()
+	Cookie    string // name of the session's cookie
+	Version   string
+	Log       *slog.Logger
 }
 
 // Dashboard serves the pages.
@@ -87,19 +89,36 @@ func (d *Dashboard) routes() {
 	page("GET /registrations", d.registrations)
 	page("GET /jobs", d.jobs)
 	page("GET /jobs/new", d.newJob)
+	page("GET /jobs/failed", d.failedJobs)
 	page("GET /jobs/{id}", d.job)
 	page("GET /jobs/{id}/result", d.result)
+	page("GET /jobs/{id}/events", d.follow)
 	page("GET /models", d.models)
+	page("GET /models/edit", d.editModel)
+	page("GET /models/export", d.exportModels)
 	page("GET /keys", d.keys)
+	page("GET /webhooks", d.webhooks)
+	page("GET /sessions", d.signedInPage)
 	page("GET /audit", d.audit)
 	page("GET /live", d.live)
 	page("POST /sign-out", d.signOut)
+	page("POST /sessions/end", d.signOutEverywhere)
+	page("POST /veil", d.setVeil)
 	page("POST /registrations/{id}/approve", d.approve)
 	page("POST /registrations/{id}/reject", d.reject)
 	page("POST /workers/{id}/remove", d.removeWorker)
 	page("POST /jobs/new", d.submitJob)
 	page("POST /jobs/{id}/cancel", d.cancelJob)
 	page("POST /jobs/{id}/again", d.runAgain)
+	page("POST /jobs/{id}/discard", d.discardJob)
+	page("POST /jobs/failed/retry", d.retryFailed)
+	page("POST /jobs/failed/discard", d.discardFailed)
+	page("POST /models/edit", d.saveModel)
+	page("POST /models/remove", d.removeModel)
+	page("POST /models/import", d.importModels)
+	page("POST /webhooks", d.createWebhook)
+	page("POST /webhooks/{id}/test", d.testWebhook)
+	page("POST /webhooks/{id}/remove", d.removeWebhook)
 	page("POST /keys", d.createKey)
 	page("POST /keys/{id}/revoke", d.revokeKey)
 }
@@ -142,6 +161,7 @@ type visit struct {
 	r       *http.Request
 	session *session // nil on pages for everybody
 	since   uint64   // the generation that the page will show, or an older one
+	veiled  bool     // prompts and results are not shown
 }
 
 // live reports whether the script asks, to bring a page up to date.
@@ -160,7 +180,7 @@ func (d *Dashboard) signedIn(next func(http.ResponseWriter, *http.Request, *visi
 			http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
 			return
 		}
-		v := &visit{w: w, r: r.WithContext(d.cfg.As(r.Context(), s.name, d.cfg.Address(r))), session: s, since: d.cfg.Generation()}
+		v := &visit{w: w, r: r.WithContext(d.cfg.As(r.Context(), s.name, d.cfg.Address(r))), session: s, since: d.cfg.Generation(), veiled: d.veiled(r)}
 		if r.Method == http.MethodPost && !strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
 			if !d.readForm(v, maxForm) || !d.checkToken(v, v.r.PostForm.Get("csrf")) {
 				return

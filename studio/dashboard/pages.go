@@ -6,11 +6,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/dustin/go-humanize"
 
 	"studioworker/studio/client"
 	"studioworker/worker/protocol"
@@ -29,19 +32,23 @@ type view struct {
 	CSRF     string
 	Flash    *flash
 	Pending  int // workers that wait for approval
+	Veiled   bool
+	Back     string // the page itself, for forms that return to it
 	Data     any
 }
 
 // titles of the pages, by template.
 var titles = map[string]string{
 	"overview": "Overview", "workers": "Workers", "worker": "Worker", "registrations": "Approval", "jobs": "Jobs", "job": "Job",
-	"new": "New job", "models": "Models", "keys": "Keys", "key": "New key", "audit": "Audit", "sign-in": "Sign in", "error": "Not possible",
+	"new": "New job", "models": "Models", "keys": "Keys", "key": "New key", "audit": "Audit",
+	"failed": "Failed jobs", "model": "Model", "webhooks": "Webhooks", "webhook": "New webhook", "sessions": "Signed in", "sign-in": "Sign in", "error": "Not possible",
 }
 
 // lives are the parts of the studio that each page shows.
 var lives = map[string]string{
 	"overview": "jobs workers registrations", "workers": "workers registrations", "worker": "workers logs", "registrations": "registrations",
-	"jobs": "jobs registrations", "job": "jobs logs", "models": "models", "keys": "keys", "audit": "audit",
+	"jobs": "jobs registrations", "failed": "jobs", "job": "jobs logs", "models": "models", "keys": "keys", "webhooks": "webhooks jobs",
+	"audit": "audit",
 }
 
 // parsePages reads the templates. Each page is the layout with its own main.
@@ -49,7 +56,7 @@ func parsePages() (map[string]*template.Template, error) {
 	functions := template.FuncMap{
 		"ago": moment, "kind": kindName, "jobMark": jobMark, "workerMark": workerMark, "span": span, "took": took, "gb": gigabytes,
 		"size": size, "short": short, "line": firstLine, "levelTone": levelTone, "kinds": protocol.TaskKinds,
-		"join": strings.Join,
+		"count": count, "thousands": func(n uint64) string { return humanize.Comma(int64(min(n, math.MaxInt64))) }, // #nosec G115 -- bounded
 	}
 	pages := map[string]*template.Template{}
 	for name := range titles {
@@ -64,7 +71,10 @@ func parsePages() (map[string]*template.Template, error) {
 
 // show draws a page. It is drawn whole before anything is sent.
 func (d *Dashboard) show(v *visit, status int, name string, data any) {
-	out := view{Since: v.since, Page: name, Title: titles[name], Live: lives[name], Path: v.r.URL.Path, Version: d.cfg.Version, Data: data}
+	out := view{
+		Since: v.since, Page: name, Title: titles[name], Live: lives[name], Path: v.r.URL.Path, Version: d.cfg.Version, Data: data,
+		Veiled: v.veiled, Back: v.r.URL.RequestURI(),
+	}
 	if s := v.session; s != nil {
 		out.SignedIn, out.Person, out.CSRF = true, s.name, s.csrf
 		if !v.live() {
@@ -124,6 +134,9 @@ func (o overviewData) In(state string) int { return o.States[client.State(state)
 // Attention marks what waits for the person.
 func (overviewData) Attention() mark { return mark{"attention", "busy", ""} }
 
+// Trouble marks what went wrong.
+func (overviewData) Trouble() mark { return mark{"attention", "bad", ""} }
+
 // OnlyIdle says whether the worker serves only while nobody uses the computer.
 func (w workerData) OnlyIdle() bool {
 	c := w.Worker.Capabilities
@@ -175,10 +188,10 @@ func (d *Dashboard) overview(_ http.ResponseWriter, r *http.Request, v *visit) {
 	}
 	var running, latest client.JobList
 	if err == nil {
-		err = d.ask(v, http.MethodGet, "/api/v1/jobs?state=running&limit=10", nil, &running)
+		err = d.ask(v, http.MethodGet, "/api/v1/jobs?state=running&limit=10"+v.prompts(), nil, &running)
 	}
 	if err == nil {
-		err = d.ask(v, http.MethodGet, "/api/v1/jobs?limit=8", nil, &latest)
+		err = d.ask(v, http.MethodGet, "/api/v1/jobs?limit=8"+v.prompts(), nil, &latest)
 	}
 	if err != nil {
 		d.failed(v, err)
@@ -247,8 +260,9 @@ func rank(w worker) int {
 }
 
 type workerData struct {
-	Worker worker
-	Logs   []protocol.LogEntry
+	Worker  worker
+	Logs    []protocol.LogEntry
+	Dropped uint64 // lines that it sent and that are kept no longer
 }
 
 func (w workerData) title() string { return cmp.Or(w.Worker.Name, "Worker") }
@@ -266,24 +280,26 @@ func (d *Dashboard) worker(_ http.ResponseWriter, r *http.Request, v *visit) {
 		d.fail(v, http.StatusNotFound, "There is no such worker. It may have been removed.")
 		return
 	}
-	logs, err := d.logs(v, all[i].ID, func(protocol.LogEntry) bool { return true })
+	logs, dropped, err := d.logs(v, all[i].ID, func(protocol.LogEntry) bool { return true })
 	if err != nil {
 		d.failed(v, err)
 		return
 	}
-	d.show(v, http.StatusOK, "worker", workerData{all[i], logs})
+	d.show(v, http.StatusOK, "worker", workerData{all[i], logs, dropped})
 }
 
-// logs returns the newest lines of a worker that fit, the oldest first.
-func (d *Dashboard) logs(v *visit, worker string, fits func(protocol.LogEntry) bool) ([]protocol.LogEntry, error) {
+// logs returns the newest lines of a worker that fit, the oldest first, and how many
+// of all its lines are kept no longer.
+func (d *Dashboard) logs(v *visit, worker string, fits func(protocol.LogEntry) bool) ([]protocol.LogEntry, uint64, error) {
 	var in struct {
 		Entries []protocol.LogEntry `json:"entries"`
+		Dropped uint64              `json:"dropped"`
 	}
 	if err := d.ask(v, http.MethodGet, "/api/v1/workers/"+url.PathEscape(worker)+"/logs", nil, &in); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	found := slices.DeleteFunc(in.Entries, func(e protocol.LogEntry) bool { return !fits(e) })
-	return found[max(0, len(found)-maxLogLines):], nil
+	return found[max(0, len(found)-maxLogLines):], in.Dropped, nil
 }
 
 type registrationsData struct {
@@ -332,6 +348,9 @@ func (d *Dashboard) jobs(_ http.ResponseWriter, r *http.Request, v *visit) {
 	if out.Cursor != "" {
 		query.Set("cursor", out.Cursor)
 	}
+	if !v.veiled {
+		query.Set("prompts", "true")
+	}
 	err := d.ask(v, http.MethodGet, "/api/v1/jobs?"+query.Encode(), nil, &list)
 	var stats client.Stats
 	if err == nil {
@@ -353,11 +372,32 @@ type jobData struct {
 	Job      client.JobStatus
 	Prompt   string
 	Worker   string // its name
+	Past     []pastData
 	Logs     []protocol.LogEntry
+	Dropped  uint64 // lines that the workers sent and that are kept no longer
 	Preview  string // image, audio, video, text or none
 	Text     string
 	Whole    bool   // Text is all of it
 	TaskJSON string // what the worker is given
+}
+
+// pastData is an attempt that came to nothing, with the name of its worker.
+type pastData struct {
+	client.Attempt
+	Worker string
+}
+
+// Ran words how long the attempt lasted.
+func (p pastData) Ran() string {
+	if p.StartedAt.IsZero() {
+		return ""
+	}
+	return span(p.EndedAt.Sub(p.StartedAt))
+}
+
+// Writes says whether the job is one whose text is shown while it is written.
+func (j jobData) Writes() bool {
+	return j.Job.Kind == protocol.KindLLM && j.Job.State == client.Running
 }
 
 func (j jobData) title() string { return kindName(j.Job.Kind) + " job" }
@@ -376,23 +416,18 @@ func (d *Dashboard) job(_ http.ResponseWriter, r *http.Request, v *visit) {
 			out.TaskJSON = string(data)
 		}
 	}
-	if out.Job.WorkerID != "" {
-		workers, err := d.allWorkers(v)
-		if err != nil {
+	if out.Job.WorkerID != "" || len(out.Job.Past) > 0 {
+		if err := d.whoRan(v, &out); err != nil {
 			d.failed(v, err)
 			return
 		}
-		out.Worker = names(workers)[out.Job.WorkerID]
-		if out.Worker != "" {
-			if out.Logs, err = d.logs(v, out.Job.WorkerID, func(e protocol.LogEntry) bool { return e.JobID == out.Job.ID }); err != nil {
-				d.failed(v, err)
-				return
-			}
-		}
+	}
+	if v.veiled {
+		out.Prompt, out.TaskJSON, out.Job.Text = "", "", ""
 	}
 	if result := out.Job.Result; result != nil {
 		out.Preview = previewOf(result.ContentType)
-		if out.Preview == "text" {
+		if out.Preview == "text" && !v.veiled {
 			data, whole, err := d.preview(v, out.Job.ID, maxPreview)
 			if err != nil {
 				d.failed(v, err)
@@ -402,6 +437,37 @@ func (d *Dashboard) job(_ http.ResponseWriter, r *http.Request, v *visit) {
 		}
 	}
 	d.show(v, http.StatusOK, "job", out)
+}
+
+// whoRan adds the names of the workers that had the job, and what they logged of
+// it.
+func (d *Dashboard) whoRan(v *visit, out *jobData) error {
+	workers, err := d.allWorkers(v)
+	if err != nil {
+		return err
+	}
+	known := names(workers)
+	out.Worker = known[out.Job.WorkerID]
+	var ran []string
+	for _, a := range out.Job.Past {
+		out.Past = append(out.Past, pastData{a, known[a.WorkerID]})
+		ran = append(ran, a.WorkerID)
+	}
+	ran = append(ran, out.Job.WorkerID)
+	slices.Sort(ran)
+	for _, id := range slices.Compact(ran) {
+		if known[id] == "" { // removed, and its log with it
+			continue
+		}
+		log, dropped, err := d.logs(v, id, func(e protocol.LogEntry) bool { return e.JobID == out.Job.ID })
+		if err != nil {
+			return err
+		}
+		out.Logs, out.Dropped = append(out.Logs, log...), out.Dropped+dropped
+	}
+	slices.SortStableFunc(out.Logs, func(a, b protocol.LogEntry) int { return strings.Compare(a.TS, b.TS) })
+	out.Logs = out.Logs[max(0, len(out.Logs)-maxLogLines):]
+	return nil
 }
 
 // previewOf says how a result can be shown on a page.
@@ -489,15 +555,6 @@ func (c *careful) Write(p []byte) (int, error) {
 
 // Unwrap gives http.ResponseController the real writer.
 func (c *careful) Unwrap() http.ResponseWriter { return c.ResponseWriter }
-
-func (d *Dashboard) models(_ http.ResponseWriter, _ *http.Request, v *visit) {
-	all, err := d.allModels(v)
-	if err != nil {
-		d.failed(v, err)
-		return
-	}
-	d.show(v, http.StatusOK, "models", all)
-}
 
 type keysData struct {
 	Keys []client.Key

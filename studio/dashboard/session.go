@@ -1,11 +1,13 @@
 package dashboard
 
 import (
+	"cmp"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -120,6 +122,44 @@ func (s *sessions) find(id string, use bool) *session {
 		return nil
 	}
 	return found
+}
+
+// endAll ends every session and voids every sign-in link, and says how many
+// sessions there were.
+func (s *sessions) endAll() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := len(s.all)
+	clear(s.all)
+	clear(s.codes)
+	return n
+}
+
+// signedInAs is a session as the page of sessions shows it.
+type signedInAs struct {
+	Name        string
+	Begun, Used time.Time
+	Own         bool // it is the visitor's
+}
+
+// list returns the sessions that have not ended, the one used last first.
+func (s *sessions) list(own *session) []signedInAs {
+	now := time.Now()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []signedInAs
+	for _, one := range s.all {
+		if one.over(now, false) {
+			continue
+		}
+		one.mu.Lock()
+		out = append(out, signedInAs{one.name, one.begun, one.used, one == own})
+		one.mu.Unlock()
+	}
+	slices.SortFunc(out, func(a, b signedInAs) int {
+		return cmp.Or(b.Used.Compare(a.Used), b.Begun.Compare(a.Begun), strings.Compare(a.Name, b.Name))
+	})
+	return out
 }
 
 func (s *sessions) end(id string) {
@@ -259,6 +299,25 @@ func (d *Dashboard) signOut(w http.ResponseWriter, r *http.Request, _ *visit) {
 	d.setCookie(w, r, "", -1)
 	d.cfg.Note(r, "sign out", "")
 	http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+}
+
+func (d *Dashboard) signedInPage(_ http.ResponseWriter, _ *http.Request, v *visit) {
+	d.show(v, http.StatusOK, "sessions", d.sessions.list(v.session))
+}
+
+// signOutEverywhere ends every session of the operator token, this one too, at
+// every process of the studio.
+func (d *Dashboard) signOutEverywhere(w http.ResponseWriter, r *http.Request, _ *visit) {
+	d.EndSessions()
+	d.cfg.SignedOut()
+	d.setCookie(w, r, "", -1)
+	d.cfg.Note(r, "sign out everywhere", "")
+	http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+}
+
+// EndSessions signs everybody out.
+func (d *Dashboard) EndSessions() {
+	d.cfg.Log.Info("all sessions of the dashboard were ended", "count", d.sessions.endAll())
 }
 
 // person cleans the name that somebody gives for the audit log.

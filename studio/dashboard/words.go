@@ -106,6 +106,14 @@ func gigabytes(gib float64) string {
 	return fmt.Sprintf("%.1f GB", gib)
 }
 
+// count words a number of things.
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return humanize.Comma(int64(n)) + " " + many
+}
+
 func size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
 // moment draws a point in time; the script words it from where the person is.

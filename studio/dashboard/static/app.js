@@ -59,6 +59,49 @@
     }
   };
 
+  // A job that is followed: its text and progress as they come.
+  const told = { text: "", begun: false };
+  const paint = () => {
+    const place = document.querySelector("[data-told]");
+    if (!place || !told.begun || place.textContent === told.text) return;
+    const atEnd = place.scrollTop >= place.scrollHeight - place.clientHeight - 4;
+    place.textContent = told.text;
+    if (atEnd) place.scrollTop = place.scrollHeight;
+  };
+  const step = (progress) => {
+    const place = document.querySelector("#state .progress");
+    const bar = place && place.querySelector("progress");
+    if (!bar || !progress || !progress.total) return;
+    bar.max = progress.total;
+    bar.value = progress.step;
+    bar.nextElementSibling.textContent = "step " + progress.step + " of " + progress.total;
+  };
+  let followed = null;
+  const follow = () => {
+    const place = document.querySelector("[data-follow]");
+    if (followed || !place || document.hidden) return;
+    followed = new EventSource(place.dataset.follow);
+    let first = true;
+    followed.addEventListener("open", () => { first = true; });
+    followed.addEventListener("state", (e) => {
+      const job = JSON.parse(e.data);
+      if (job.state !== "running") { told.text = ""; told.begun = false; }
+      if (["done", "failed", "cancelled"].includes(job.state)) { place.remove(); unfollow(); }
+    });
+    followed.addEventListener("progress", (e) => step(JSON.parse(e.data).progress));
+    followed.addEventListener("delta", (e) => {
+      const text = JSON.parse(e.data).text;
+      told.text = first ? text : told.text + text; // the first holds all there was before
+      told.begun = true;
+      first = false;
+      paint();
+    });
+    followed.addEventListener("error", () => {
+      if (followed && followed.readyState === EventSource.CLOSED) { followed = null; setTimeout(follow, quiet / 4); }
+    });
+  };
+  const unfollow = () => { if (followed) followed.close(); followed = null; };
+
   const parts = document.body.dataset.live;
   const sign = document.getElementById("live");
   let source = null, fetching = false, again = false;
@@ -86,6 +129,7 @@
           if (!page.getElementById(gone.id)) gone.remove();
         }
         wordTimes();
+        paint();
       }
     } catch { // the studio is away; the stream says so
     } finally {
@@ -119,12 +163,14 @@
   wordTimes();
   setInterval(() => { if (!document.hidden) wordTimes(); }, 1000);
   if (parts && "EventSource" in window) {
+    const leave = () => { if (source) source.close(); source = null; unfollow(); };
     connect();
+    follow();
     document.addEventListener("visibilitychange", () => {
-      if (document.hidden) { if (source) source.close(); source = null; return; }
+      if (document.hidden) { leave(); return; }
       connect(); // it is told at once when something has changed
+      follow();
     });
-    const leave = () => { if (source) source.close(); source = null; };
     window.addEventListener("pagehide", leave);
     document.addEventListener("submit", leave); // what comes next is another page
   }
