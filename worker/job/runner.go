@@ -246,7 +246,7 @@ func (r *Runner) result(ctx context.Context, claim protocol.Claim, current obser
 	if e, ok := r.cfg.Outbox.Find(claim.JobID); ok {
 		log.Info("answering from the outbox", "attempt", e.Attempt)
 		r.finished(current, e.Path(), e.Ext, e.Created.Sub(e.Started))
-		r.lies(e)
+		r.lies(e, r.readable(e))
 		return e, nil
 	}
 	if r.cfg.Outbox.Acknowledged(claim.JobID) {
@@ -278,16 +278,26 @@ func (r *Runner) result(ctx context.Context, claim protocol.Claim, current obser
 	if err != nil {
 		return e, err
 	}
-	r.lies(e)
+	r.lies(e, e.Path()) // a short one is with the studio before anybody looks
 	return e, nil
 }
 
-// lies records where the result of a job lies.
-func (r *Runner) lies(e outbox.Entry) {
+// lies records where people find the result of a job while it waits.
+func (r *Runner) lies(e outbox.Entry, path string) {
 	r.update(e.JobID, func(job observe.RecentJob) observe.RecentJob {
-		job.ResultPath = e.Path()
+		job.ResultPath = path
 		return job
 	})
+}
+
+// readable returns where people find the result of a job that waits; empty when
+// it does not, or there is no room to show it.
+func (r *Runner) readable(e outbox.Entry) string {
+	path, err := r.cfg.Outbox.Readable(e)
+	if err != nil && !errors.Is(err, outbox.ErrNotFound) {
+		r.cfg.Log.Warn("waiting result cannot be shown", "job_id", e.JobID, "error", err)
+	}
+	return path
 }
 
 // finished records a job whose result is about to wait for the studio, and
@@ -414,6 +424,7 @@ func (r *Runner) deliver(ctx context.Context, e outbox.Entry, log *slog.Logger) 
 	}
 	if err != nil {
 		log.Error("answer was not sent", "error", err)
+		r.lies(e, r.readable(e))
 		return
 	}
 	log.Info("json result sent", "bytes", e.Size)
@@ -477,11 +488,13 @@ func (r *Runner) Delivered(e outbox.Entry, path string) {
 // in the outbox may be asked for again; any other is lost to the studio.
 func (r *Runner) NotDelivered(e outbox.Entry, reason error) {
 	now, kept := r.cfg.Outbox.Find(e.JobID)
+	path := ""
+	if kept {
+		path = r.readable(now)
+	}
 	r.update(e.JobID, func(job observe.RecentJob) observe.RecentJob {
-		job.Error, job.ResultPath = cleanText(reason), ""
-		if kept {
-			job.ResultPath = now.Path()
-		} else {
+		job.Error, job.ResultPath = cleanText(reason), path
+		if !kept {
 			job.Outcome = observe.OutcomeFailed
 		}
 		return job

@@ -20,6 +20,7 @@ const (
 	crashStep   = "STUDIO_WORKER_OUTBOX_CRASH_STEP" // 0: never
 	crashRoot   = "STUDIO_WORKER_OUTBOX_CRASH_ROOT"
 	crashStudio = "STUDIO_WORKER_OUTBOX_CRASH_STUDIO"
+	crashShort  = "STUDIO_WORKER_OUTBOX_CRASH_SHORT" // not empty: the result is a short one in memory
 )
 
 // crashChild makes, commits and delivers one result. Before the operation on
@@ -56,22 +57,15 @@ func crashChild() error {
 	if err != nil {
 		return err
 	}
-	f, err := os.Create(filepath.Join(d.Dir(), "picture.webp"))
-	if err != nil {
-		return err
-	}
-	for _, half := range [][]byte{someBytes[:len(someBytes)/2], someBytes[len(someBytes)/2:]} { // S1
-		step()
-		if _, err := f.Write(half); err != nil {
+	result := inMemory(someText)
+	if os.Getenv(crashShort) == "" {
+		result = someResult()
+		if err := writeSlowly(filepath.Join(d.Dir(), result.File), step); err != nil {
 			return err
 		}
 	}
 	step()
-	if err := f.Close(); err != nil {
-		return err
-	}
-	step()
-	e, err := d.Commit(someResult())
+	e, err := d.Commit(result)
 	if err != nil {
 		return err
 	}
@@ -94,12 +88,33 @@ func crashChild() error {
 	return err
 }
 
-// deliverAll tries until nothing waits.
+// writeSlowly writes someBytes as an engine does.
+func writeSlowly(path string, step func()) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	for _, half := range [][]byte{someBytes[:len(someBytes)/2], someBytes[len(someBytes)/2:]} { // S1
+		step()
+		if _, err := f.Write(half); err != nil {
+			return err
+		}
+	}
+	step()
+	return f.Close()
+}
+
+// deliverAll tries until nothing waits. A JSON result is uploaded, too, as if
+// that were its frame: what the worker does before and after is the same.
 func deliverAll(ctx context.Context, o *Outbox, d *Deliverer) error {
 	var last error
 	for range 5 {
 		for _, e := range o.Entries() {
-			if _, err := d.DeliverNow(ctx, e); err != nil {
+			deliver := d.DeliverNow
+			if e.JSON() {
+				deliver = d.deliver
+			}
+			if _, err := deliver(ctx, e); err != nil {
 				last = err
 			}
 		}
@@ -115,24 +130,30 @@ func deliverAll(ctx context.Context, o *Outbox, d *Deliverer) error {
 // rows 3, 25 and 28). The job must be committed once, and nothing be left over.
 func TestRow3KillAtEachStep(t *testing.T) {
 	for _, f := range []fault{faultNone, faultDrop, fault503, faultReset} {
-		t.Run(string(f), func(t *testing.T) {
-			t.Parallel()
-			steps := crashRun(t, f, 0)
-			if steps < 14 {
-				t.Fatalf("only %d steps, the protocol has 14", steps)
-			}
-			for step := 1; step <= steps; step++ {
-				crashRun(t, f, step)
-			}
-			t.Logf("killed at %d steps", steps)
-		})
+		for name, short := range map[string]bool{"bytes": false, "short JSON": true} {
+			t.Run(name+", "+string(f), func(t *testing.T) {
+				t.Parallel()
+				steps := crashRun(t, f, 0, short)
+				if steps < 14 {
+					t.Fatalf("only %d steps, the protocol has 14", steps)
+				}
+				for step := 1; step <= steps; step++ {
+					crashRun(t, f, step, short)
+				}
+				t.Logf("killed at %d steps", steps)
+			})
+		}
 	}
 }
 
 // crashRun lets a child die at a step, goes on after it, and checks what is
 // there in the end. It returns how many steps a child made that did not die.
-func crashRun(t *testing.T, f fault, step int) int {
+func crashRun(t *testing.T, f fault, step int, short bool) int {
 	t.Helper()
+	result, file := someBytes, "job.webp"
+	if short {
+		result, file = []byte(someText), "job.json"
+	}
 	root := t.TempDir()
 	open(t, root, nil) // the child finds the ballast written
 	s := newStudio(t)
@@ -144,6 +165,9 @@ func crashRun(t *testing.T, f fault, step int) int {
 	}
 	cmd := exec.CommandContext(t.Context(), self)
 	cmd.Env = append(os.Environ(), crashStep+"="+strconv.Itoa(step), crashRoot+"="+root, crashStudio+"="+s.URL)
+	if short {
+		cmd.Env = append(cmd.Env, crashShort+"=1")
+	}
 	var out, problem bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &problem
 	err = cmd.Run()
@@ -161,20 +185,24 @@ func crashRun(t *testing.T, f fault, step int) int {
 		t.Fatalf("step %d: after the restart: %v", step, err)
 	}
 	if len(s.committed()) == 0 { // nothing was in ready/: the studio gives the job out again
-		put(t, o, "job", someBytes)
+		if short {
+			putText(t, o, "job", someText)
+		} else {
+			put(t, o, "job", someBytes)
+		}
 		if err := deliverAll(t.Context(), o, d); err != nil {
 			t.Fatalf("step %d: the second attempt: %v", step, err)
 		}
 	}
 	got := s.committed()
-	if len(got) != 1 || len(got[0].parts) != 3 || got[0].parts[2].text != string(someBytes) {
+	if len(got) != 1 || len(got[0].parts) != 3 || got[0].parts[2].text != string(result) {
 		t.Errorf("step %d: %d commits, want one with the bytes of the engine", step, len(got))
 	}
 	for _, dir := range []string{o.tmp, o.ready.dir, o.kept.dir, o.refused} {
 		wantNames(t, dir)
 	}
-	wantNames(t, o.results, "job.webp")
-	wantFile(t, filepath.Join(o.results, "job.webp"), someBytes)
+	wantNames(t, o.results, file)
+	wantFile(t, filepath.Join(o.results, file), result)
 	if err := os.RemoveAll(root); err != nil { // each holds a ballast
 		t.Fatal(err)
 	}

@@ -7,9 +7,11 @@
 // An entry leaves the outbox only when the studio has acknowledged it, or when
 // the studio said for good that it does not want it.
 //
-// On disk, one folder an entry, named by job and attempt:
+// On disk, one folder an entry, named by job and attempt; a JSON result of at most
+// 16 KiB is one file of that name, which takes half the syncs:
 //
-//	tmp/      drafts, and entries on their way out; emptied at the start
+//	tmp/      drafts, entries on their way out, and copies of short results
+//	          that wait, for people; emptied at the start
 //	ready/    whole entries that wait for the studio
 //	kept/     entries that the studio did not want now (409): answered from
 //	          when the job is offered again, for 7 days and within 5 GB

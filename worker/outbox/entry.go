@@ -20,11 +20,11 @@ const (
 	maxPrompt   = 16 << 20 // bytes; an offer's frame is no larger (protocol spec §3.11)
 	maxAttempt  = 1_000_000_000
 	maxResult   = 1 << 40                         // bytes of a result
-	maxShort    = 16 << 10                        // bytes of a result that is in the manifest, too
+	maxShort    = 16 << 10                        // bytes of a result that lies in its manifest
 	maxManifest = 6*(maxPrompt+maxShort) + 64<<10 // bytes; JSON spells a control character with six
 )
 
-// Names in the folder of an entry.
+// Names in the folder of an entry. A short result has no folder.
 const (
 	resultFile   = "result.bin"
 	manifestFile = "manifest"
@@ -57,23 +57,31 @@ type Entry struct {
 	KeptAt       time.Time `json:"kept_at,omitzero"`       // when it came into kept/
 	Reason       string    `json:"reason,omitempty"`       // why it lies in refused/
 
-	// Text is a short result itself. It is durable with the manifest, so that
-	// its file costs no sync: a power cut that loses the file loses nothing.
+	// Text is a short result itself. Then the manifest is the whole entry, but
+	// for folders that an earlier version wrote.
 	Text string `json:"text,omitempty"`
 
-	dir      string
+	at       string // its folder, or its one file
+	single   bool   // it is one file: its manifest, with the result in Text
 	verified bool   // the bytes were read and hashed by this process
 	data     string // the result itself, for whoever has just committed it; empty = on disk only
 }
 
-// Path returns where the result's bytes lay when the entry was looked up.
-func (e Entry) Path() string { return filepath.Join(e.dir, resultFile) }
+// Path returns where the result's bytes lay when the entry was looked up. It is
+// empty for a short result, which has no file of its own while it waits:
+// [Outbox.Readable] makes one.
+func (e Entry) Path() string {
+	if e.single {
+		return ""
+	}
+	return filepath.Join(e.at, resultFile)
+}
 
 // JSON says whether the result goes to the studio as a frame instead of an
 // upload.
 func (e Entry) JSON() bool { return e.Ext == jsonExt }
 
-// name is the entry's folder.
+// name is that of the entry's folder or file.
 func (e Entry) name() string { return entryName(e.JobID, e.Attempt) }
 
 // key tells this result from any other, also from a later one of the same job

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,14 +68,19 @@ func command(t *testing.T, name string, args ...string) {
 	}
 }
 
-// storeForEver stores one result after the other, and says so on its standard
-// output when each is stored.
+// storeForEver stores one result after the other, every second a short one, and
+// says so on its standard output when each is stored.
 func storeForEver(t *testing.T, root string) {
 	t.Helper()
 	o := open(t, root, nil)
 	for n := 0; ; n++ {
 		job := fmt.Sprintf("job-%d-%d", os.Getpid(), n)
-		e := put(t, o, job, []byte(strings.Repeat(job, 5000)))
+		var e Entry
+		if n%2 == 0 {
+			e = put(t, o, job, []byte(strings.Repeat(job, 5000)))
+		} else {
+			e = putText(t, o, job, strconv.Quote(strings.Repeat(job, 500)))
+		}
 		if _, err := fmt.Printf("stored %s %s\n", job, e.SHA256); err != nil {
 			t.Fatal(err)
 		}
@@ -177,7 +183,7 @@ func checkAfterCut(t *testing.T, cut int, root string, acknowledged map[string]s
 			t.Errorf("cut %d: %s was acknowledged and is lost", cut, job)
 			continue
 		}
-		data, err := os.ReadFile(e.Path())
+		data, err := read(o, e)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
@@ -187,7 +193,7 @@ func checkAfterCut(t *testing.T, cut int, root string, acknowledged map[string]s
 	}
 	// What was not acknowledged is there as a whole or not at all.
 	for _, e := range o.Entries() {
-		data, err := os.ReadFile(e.Path())
+		data, err := read(o, e)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -200,4 +206,13 @@ func checkAfterCut(t *testing.T, cut int, root string, acknowledged map[string]s
 	if err := o.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+func read(o *Outbox, e Entry) ([]byte, error) {
+	r, err := o.openResult(e)
+	if err != nil {
+		return nil, err
+	}
+	data, err := io.ReadAll(r)
+	return data, errors.Join(err, r.Close())
 }

@@ -60,6 +60,45 @@ func (o *Outbox) findKept(key string) (Entry, error) {
 	return Entry{}, fmt.Errorf("kept result %q: %w", key, ErrNotFound)
 }
 
+// Readable returns the path of a file that people may open while a result waits or
+// is kept. For a short one that is a copy, which is made now and goes when the
+// result leaves the outbox. The error wraps ErrNotFound when it has left.
+func (o *Outbox) Readable(e Entry) (path string, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	_, e, err = o.locate(e)
+	if err != nil {
+		return "", err
+	}
+	if !e.single {
+		return e.Path(), nil
+	}
+	if path, ok := o.shown[e.name()]; ok {
+		return path, nil
+	}
+	if o.closed {
+		return "", ErrClosed
+	}
+	name := shownMark + e.name() + "." + e.Ext
+	if err := o.writeCopy(o.tmp, name, e.Text); err != nil {
+		return "", fmt.Errorf("copy the result of job %q: %w", e.JobID, err)
+	}
+	o.shown[e.name()] = filepath.Join(o.tmp, name)
+	return o.shown[e.name()], nil
+}
+
+// unshow removes the copy of e that Readable made. Callers hold mu.
+func (o *Outbox) unshow(e Entry) {
+	path, ok := o.shown[e.name()]
+	if !ok {
+		return
+	}
+	delete(o.shown, e.name())
+	if err := o.fs.RemoveAll(path); err != nil {
+		o.log.Warn("tmp not emptied", "job_id", e.JobID, "error", err)
+	}
+}
+
 // SaveKept copies a kept result to path, in place of a file that is there, once
 // its bytes are known to be those that the engine made. The result stays in
 // kept/. key is that of observe.KeptResult. The error wraps ErrNotFound when
@@ -68,7 +107,7 @@ func (o *Outbox) findKept(key string) (Entry, error) {
 func (o *Outbox) SaveKept(key, path string) error {
 	o.mu.Lock()
 	e, err := o.findKept(key)
-	var f File
+	var f io.ReadCloser
 	if err == nil {
 		f, err = o.openResult(e)
 	}
@@ -154,9 +193,9 @@ func (o *Outbox) pruneKept() (pruned bool) {
 			continue
 		}
 		size -= e.Size
-		dir, err := o.takeOut(e)
+		path, err := o.takeOut(e)
 		if err == nil {
-			err = o.fs.RemoveAll(dir)
+			err = o.fs.RemoveAll(path)
 		}
 		if err != nil {
 			o.log.Warn("kept result not removed", "job_id", e.JobID, "error", err)

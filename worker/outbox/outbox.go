@@ -31,11 +31,13 @@ const (
 	maxJSON = 16 << 20 // bytes of a JSON result: it must fit a frame (protocol spec §3.11)
 )
 
-// Marks of a folder in tmp/ that is on its way out. Names of entries never hold
-// the character "=".
+// Marks of what lies in tmp/ beside the folders of drafts. Names of entries never
+// hold the character "=".
 const (
-	sentMark = "sent=" // acknowledged: the file still goes to results/
-	goneMark = "gone=" // nothing of it is needed any more
+	sentMark  = "sent="  // an entry that is acknowledged: its result still goes to results/
+	goneMark  = "gone="  // an entry of which nothing is needed any more
+	newMark   = "new="   // an entry of one file on its way in
+	shownMark = "shown=" // a copy of a short result that waits, for people
 )
 
 const ballastFile = "ballast"
@@ -82,9 +84,10 @@ type Outbox struct {
 	lastError string
 	closed    bool
 
-	acknowledged []string        // jobs whose result the studio took last, oldest first
-	leaving      map[string]bool // entries, by name, that the studio has and whose folder is still there
-	expired      []Entry         // removed from kept/ since expire was asked
+	acknowledged []string          // jobs whose result the studio took last, oldest first
+	leaving      map[string]bool   // entries, by name, that the studio has and that still lie in their shelf
+	shown        map[string]string // copies of short results that wait, by name
+	expired      []Entry           // removed from kept/ since expire was asked
 
 	// moving guards the moves of what the studio has, and the fields below. It is
 	// taken before mu, which nobody has to wait for then.
@@ -93,7 +96,8 @@ type Outbox struct {
 	unsynced  *time.Timer     // makes the last moves durable; nil = they are
 }
 
-// shelf is a folder of whole entries, and what is in it by name.
+// shelf is a folder of whole entries, and what is in it by name. An entry is a
+// folder, or one file.
 type shelf struct {
 	dir     string
 	entries map[string]Entry
@@ -123,6 +127,7 @@ func Open(cfg Config) (*Outbox, error) {
 		kept:     shelf{filepath.Join(dir, "kept"), map[string]Entry{}},
 		wake:     make(chan struct{}, 1),
 		leaving:  map[string]bool{},
+		shown:    map[string]string{},
 	}
 	if o.fs == nil {
 		o.fs = OS()
@@ -220,6 +225,9 @@ func (o *Outbox) ReadJSON(e Entry) (json.RawMessage, error) {
 	defer o.mu.Unlock()
 	text := e.data
 	_, e, err := o.locate(e)
+	if e.single {
+		text = e.Text
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -229,9 +237,11 @@ func (o *Outbox) ReadJSON(e Entry) (json.RawMessage, error) {
 	if data := []byte(text); json.Valid(data) { // these are the very bytes that were hashed
 		return data, nil
 	}
-	data, err := o.readFile(e.dir, resultFile, maxJSON)
-	if err != nil {
-		return nil, fmt.Errorf("read the result of job %q: %w", e.JobID, err)
+	var data []byte
+	if !e.single {
+		if data, err = o.readFile(e.at, resultFile, maxJSON); err != nil {
+			return nil, fmt.Errorf("read the result of job %q: %w", e.JobID, err)
+		}
 	}
 	if !e.isResult(data) || !json.Valid(data) {
 		err := fmt.Errorf("read the result of job %q: %w", e.JobID, ErrDamaged)
@@ -283,7 +293,7 @@ func (o *Outbox) Refuse(e Entry, reason string) error {
 func (o *Outbox) refuse(e Entry, reason string) error {
 	e.Reason = clip(reason)
 	o.rewriteManifest(e)
-	if err := o.setAside(e.dir, e.name()); err != nil {
+	if err := o.setAside(e.at, e.name()); err != nil {
 		return fmt.Errorf("set the result of job %q aside: %w", e.JobID, err)
 	}
 	o.log.Warn("result set aside", "job_id", e.JobID, "attempt", e.Attempt, "reason", e.Reason)
@@ -315,11 +325,11 @@ func (o *Outbox) promote(e Entry) (Entry, error) {
 func (o *Outbox) Drop(e Entry) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	dir, err := o.takeOut(e)
+	path, err := o.takeOut(e)
 	if err != nil {
 		return err
 	}
-	return o.fs.RemoveAll(dir)
+	return o.fs.RemoveAll(path)
 }
 
 // noteTry writes down that a delivery did not succeed, and why.
@@ -365,10 +375,11 @@ func (o *Outbox) locate(e Entry) (dir string, now Entry, err error) {
 // forget takes e out of the maps. e must come from locate.
 func (o *Outbox) forget(e Entry) {
 	for _, s := range []shelf{o.ready, o.kept} {
-		if now, ok := s.entries[e.name()]; ok && now.dir == e.dir {
+		if now, ok := s.entries[e.name()]; ok && now.at == e.at {
 			delete(s.entries, e.name())
 		}
 	}
+	o.unshow(e)
 }
 
 // move takes e, as it shall be, from one shelf to another.
@@ -381,11 +392,11 @@ func (o *Outbox) move(e Entry, from, to shelf) error {
 	if err := o.fs.RemoveAll(target); err != nil {
 		return err
 	}
-	if err := o.fs.Rename(e.dir, target); err != nil {
+	if err := o.fs.Rename(e.at, target); err != nil {
 		return err
 	}
 	delete(from.entries, e.name())
-	e.dir = target
+	e.at = target
 	to.entries[e.name()] = e
 	o.syncAfterMove(to.dir, from.dir)
 	return nil
@@ -393,22 +404,22 @@ func (o *Outbox) move(e Entry, from, to shelf) error {
 
 // takeOut moves e, which nobody needs any more, to tmp/ and returns where it is
 // there. It never comes back.
-func (o *Outbox) takeOut(e Entry) (dir string, err error) {
+func (o *Outbox) takeOut(e Entry) (path string, err error) {
 	from, e, err := o.locate(e)
 	if err != nil {
 		return "", err
 	}
-	dir = filepath.Join(o.tmp, goneMark+e.name())
-	if err := o.fs.RemoveAll(dir); err != nil {
+	path = filepath.Join(o.tmp, goneMark+e.name())
+	if err := o.fs.RemoveAll(path); err != nil {
 		return "", fmt.Errorf("take job %q out of the outbox: %w", e.JobID, err)
 	}
-	if err := o.fs.Rename(e.dir, dir); err != nil {
+	if err := o.fs.Rename(e.at, path); err != nil {
 		return "", fmt.Errorf("take job %q out of the outbox: %w", e.JobID, err)
 	}
 	o.forget(e)
 	o.syncAfterMove(o.tmp, from)
 	o.publish()
-	return dir, nil
+	return path, nil
 }
 
 // syncAfterMove makes a move durable: the new name before the old one's end, so
@@ -423,8 +434,8 @@ func (o *Outbox) syncAfterMove(to, from string) {
 	}
 }
 
-// setAside moves a folder to refused/, under a name that is free.
-func (o *Outbox) setAside(dir, name string) error {
+// setAside moves what lies at path to refused/, under a name that is free.
+func (o *Outbox) setAside(path, name string) error {
 	taken := map[string]bool{}
 	list, err := o.fs.ReadDir(o.refused)
 	if err != nil {
@@ -437,10 +448,10 @@ func (o *Outbox) setAside(dir, name string) error {
 	for n := 2; taken[free]; n++ {
 		free = name + "." + strconv.Itoa(n)
 	}
-	if err := o.fs.Rename(dir, filepath.Join(o.refused, free)); err != nil {
+	if err := o.fs.Rename(path, filepath.Join(o.refused, free)); err != nil {
 		return err
 	}
-	o.syncAfterMove(o.refused, filepath.Dir(dir))
+	o.syncAfterMove(o.refused, filepath.Dir(path))
 	return nil
 }
 
@@ -451,8 +462,7 @@ func (o *Outbox) load(s shelf) error {
 		return fmt.Errorf("read the outbox: %w", err)
 	}
 	for _, d := range list {
-		dir := filepath.Join(s.dir, d.Name())
-		e, err := o.readEntry(dir, d.Name())
+		e, err := o.readEntry(s.dir, d, d.Name())
 		if err == nil {
 			if s.dir == o.kept.dir && e.KeptAt.IsZero() {
 				e.KeptAt = time.Now() // its manifest could not be written when it came here
@@ -462,16 +472,23 @@ func (o *Outbox) load(s shelf) error {
 		}
 		o.log.Warn("result not readable, set aside", "folder", filepath.Base(s.dir), "entry", d.Name(), "error", err)
 		o.lastError = clip(err.Error())
-		if err := o.setAside(dir, d.Name()); err != nil {
+		if err := o.setAside(filepath.Join(s.dir, d.Name()), d.Name()); err != nil {
 			o.log.Warn("result not set aside", "entry", d.Name(), "error", err)
 		}
 	}
 	return nil
 }
 
-// readEntry reads the manifest in dir and looks whether the result is there.
-func (o *Outbox) readEntry(dir, name string) (Entry, error) {
-	data, err := o.readFile(dir, manifestFile, maxManifest)
+// readEntry reads the entry that lies in dir as d and must be called name: one
+// file, or a folder with a manifest and a result.
+func (o *Outbox) readEntry(dir string, d fs.DirEntry, name string) (Entry, error) {
+	at, manifest := filepath.Join(dir, d.Name()), manifestFile
+	if d.Type().IsRegular() {
+		manifest = d.Name()
+	} else {
+		dir = at
+	}
+	data, err := o.readFile(dir, manifest, maxManifest)
 	if err != nil {
 		return Entry{}, fmt.Errorf("read the manifest: %w", err)
 	}
@@ -479,13 +496,18 @@ func (o *Outbox) readEntry(dir, name string) (Entry, error) {
 	if err != nil {
 		return Entry{}, err
 	}
-	if e.name() != name {
+	e.at, e.single = at, d.Type().IsRegular()
+	switch {
+	case e.name() != name:
 		return Entry{}, fmt.Errorf("%w: the manifest is that of another entry", ErrDamaged)
-	}
-	e.dir = dir
-	if e.Text != "" {
+	case e.single && (e.Text == "" || !e.JSON()):
+		return Entry{}, fmt.Errorf("%w: the manifest stands without its result", ErrDamaged)
+	case e.single:
+		e.verified = true
+		return e, nil
+	case e.Text != "": // an earlier version did not sync the file
 		if data, err := o.readFile(dir, resultFile, maxShort); err != nil || string(data) != e.Text {
-			if err := o.writeShort(dir, e.Text); err != nil { // it never reached the disk
+			if err := o.writeFile(dir, resultFile, []byte(e.Text)); err != nil {
 				return Entry{}, err
 			}
 		}
@@ -498,8 +520,11 @@ func (o *Outbox) readEntry(dir, name string) (Entry, error) {
 }
 
 // openResult opens the result of e and checks its size.
-func (o *Outbox) openResult(e Entry) (File, error) {
-	f, err := o.fs.OpenFile(e.dir, resultFile, os.O_RDONLY)
+func (o *Outbox) openResult(e Entry) (io.ReadCloser, error) {
+	if e.single {
+		return io.NopCloser(strings.NewReader(e.Text)), nil
+	}
+	f, err := o.fs.OpenFile(e.at, resultFile, os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNotRegular) {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
@@ -542,24 +567,18 @@ func (o *Outbox) writeFile(dir, name string, data []byte) error {
 	return o.writeNew(dir, name, bytes.NewReader(data))
 }
 
-// writeShort writes a result that its manifest holds, too. It is not synced. A
-// full disk gets the ballast first.
-func (o *Outbox) writeShort(dir, text string) error {
-	write := func() error {
-		f, err := o.create(dir, resultFile)
-		if err != nil {
-			return err
-		}
-		_, err = io.WriteString(f, text)
-		return errors.Join(err, f.Close())
+// writeCopy writes a result that its entry or the studio holds, too: it is not
+// synced. What could not be written whole is removed.
+func (o *Outbox) writeCopy(dir, name, text string) error {
+	f, err := o.create(dir, name)
+	if err != nil {
+		return err
 	}
-	err := write()
-	if err == nil {
-		return nil
+	_, err = io.WriteString(f, text)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return errors.Join(err, o.fs.RemoveAll(filepath.Join(dir, name)))
 	}
-	o.log.Warn("file not written, trying a new one", "file", resultFile, "error", err)
-	o.makeRoom(err)
-	return write()
+	return nil
 }
 
 // create makes the file name in dir, which replaces one that is there.
@@ -621,19 +640,23 @@ type (
 // rewriteManifest replaces the manifest of e. That only keeps notes beside the
 // result: when it fails, the old manifest stays, which is as good for delivery.
 func (o *Outbox) rewriteManifest(e Entry) {
-	const newFile = manifestFile + ".new"
+	// A single entry is its manifest, and its shelf holds nothing but entries.
+	dir, newFile, manifest := e.at, manifestFile+".new", filepath.Join(e.at, manifestFile)
+	if e.single {
+		dir, newFile, manifest = o.tmp, newMark+e.name(), e.at
+	}
 	err := func() error {
 		data, err := encodeManifest(e)
 		if err != nil {
 			return err
 		}
-		if err := o.writeFile(e.dir, newFile, data); err != nil {
+		if err := o.writeFile(dir, newFile, data); err != nil {
 			return err
 		}
-		if err := o.fs.Rename(filepath.Join(e.dir, newFile), filepath.Join(e.dir, manifestFile)); err != nil {
+		if err := o.fs.Rename(filepath.Join(dir, newFile), manifest); err != nil {
 			return err
 		}
-		return o.fs.SyncDir(e.dir)
+		return o.fs.SyncDir(filepath.Dir(manifest))
 	}()
 	if err != nil {
 		o.log.Warn("manifest not updated", "job_id", e.JobID, "error", err)
@@ -647,17 +670,22 @@ func (o *Outbox) emptyTmp() error {
 		return fmt.Errorf("empty the outbox's tmp folder: %w", err)
 	}
 	for _, d := range list {
-		dir := filepath.Join(o.tmp, d.Name())
+		path := filepath.Join(o.tmp, d.Name())
 		if name, ok := strings.CutPrefix(d.Name(), sentMark); ok {
 			// Without a whole entry there the file has moved already.
-			if e, err := o.readEntry(dir, name); err == nil {
-				if _, err := o.toResults(e); err != nil {
+			if e, err := o.readEntry(o.tmp, d, name); err == nil {
+				_, err := o.toResults(e)
+				switch {
+				case err != nil && e.single: // no room for a copy: the next start may find some
+					o.log.Warn("delivered result not moved", "job_id", e.JobID, "error", err)
+					continue
+				case err != nil:
 					return err
 				}
-				o.syncAfterMove(o.results, dir)
+				o.syncAfterMove(o.results, o.tmp)
 			}
 		}
-		if err := o.fs.RemoveAll(dir); err != nil {
+		if err := o.fs.RemoveAll(path); err != nil {
 			return fmt.Errorf("empty the outbox's tmp folder: %w", err)
 		}
 	}

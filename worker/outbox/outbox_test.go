@@ -120,7 +120,7 @@ func TestCommitThenRestartThenDelivered(t *testing.T) {
 	if err := d.Discard(); err != nil { // after Commit: nothing
 		t.Fatal(err)
 	}
-	wantNames(t, e.dir, manifestFile, resultFile)
+	wantNames(t, e.at, manifestFile, resultFile)
 	wantNames(t, o.tmp)
 
 	o = open(t, root, nil)
@@ -384,7 +384,7 @@ func TestRow9DamagedEntriesAreSetAside(t *testing.T) {
 	write := func(name string, data []byte) func(*testing.T, Entry) {
 		return func(t *testing.T, e Entry) {
 			t.Helper()
-			if err := os.WriteFile(filepath.Join(e.dir, name), data, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(e.at, name), data, 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -392,7 +392,7 @@ func TestRow9DamagedEntriesAreSetAside(t *testing.T) {
 	remove := func(name string) func(*testing.T, Entry) {
 		return func(t *testing.T, e Entry) {
 			t.Helper()
-			if err := os.Remove(filepath.Join(e.dir, name)); err != nil {
+			if err := os.Remove(filepath.Join(e.at, name)); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -693,7 +693,7 @@ func TestDiskFaultsAtTheCommit(t *testing.T) {
 					t.Fatal("not found")
 				}
 				wantFile(t, e.Path(), someBytes)
-				wantNames(t, e.dir, manifestFile, resultFile)
+				wantNames(t, e.at, manifestFile, resultFile)
 				o = open(t, root, nil)
 			}
 			if !o.ballast.Load() {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -63,16 +64,15 @@ func (o *Outbox) Accepted(e Entry) (finish func() (path string, err error), err 
 	return func() (string, error) { return o.finish(e) }, nil
 }
 
-// finish moves the folder of e, which is leaving, out of its shelf and its file
-// to results/.
+// finish moves e, which is leaving, out of its shelf and its result to results/.
 func (o *Outbox) finish(e Entry) (path string, err error) {
 	o.moving.Lock()
 	defer o.moving.Unlock()
-	from, dir := e.dir, filepath.Join(o.tmp, sentMark+e.name())
-	err = o.fs.Rename(from, dir)
-	if errors.Is(err, fs.ErrExist) { // what an earlier one of its name left is in the way
-		if removeErr := o.fs.RemoveAll(dir); removeErr == nil {
-			err = o.fs.Rename(from, dir)
+	from, out := e.at, filepath.Join(o.tmp, sentMark+e.name())
+	err = o.fs.Rename(from, out)
+	if inTheWay(err) { // what an earlier one of its name left
+		if removeErr := o.fs.RemoveAll(out); removeErr == nil {
+			err = o.fs.Rename(from, out)
 		}
 	}
 	o.mu.Lock()
@@ -90,19 +90,28 @@ func (o *Outbox) finish(e Entry) (path string, err error) {
 		return "", fmt.Errorf("take job %q out of the outbox: %w", e.JobID, err)
 	}
 	o.syncSoon()
-	e.dir = dir
+	e.at = out
 	// The studio has it, whatever becomes of the file.
 	path, err = o.toResults(e)
 	if err != nil {
 		return "", err
 	}
-	// One by one: there is nothing to look for.
-	for _, path := range []string{filepath.Join(dir, manifestFile), dir} {
+	rest := []string{out}
+	if !e.single { // one by one: there is nothing to look for
+		rest = []string{filepath.Join(out, manifestFile), out}
+	}
+	for _, path := range rest {
 		if err := o.fs.RemoveAll(path); err != nil {
-			o.log.Warn("tmp folder not removed", "job_id", e.JobID, "error", err)
+			o.log.Warn("tmp not emptied", "job_id", e.JobID, "error", err)
 		}
 	}
 	return path, nil
+}
+
+// inTheWay says whether a rename failed because of what lies at its target: a
+// folder that is not empty, a folder for a file, or a file for a folder.
+func inTheWay(err error) bool {
+	return errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENOTDIR)
 }
 
 // Acknowledged says whether the studio has taken a result of the job lately, in
@@ -140,15 +149,21 @@ func (o *Outbox) syncMoves() {
 	}
 }
 
-// toResults moves the file of e to results/ and removes the oldest files there.
-// Callers hold moving.
+// toResults moves the file of e to results/, or writes its text there, and removes
+// the oldest files. Callers hold moving.
 func (o *Outbox) toResults(e Entry) (string, error) {
 	name := safeName(e.JobID)
 	if e.Ext != "" {
 		name += "." + e.Ext
 	}
 	path := filepath.Join(o.results, name)
-	if err := o.fs.Rename(e.Path(), path); err != nil {
+	var err error
+	if e.single {
+		err = o.writeCopy(o.results, name, e.Text)
+	} else {
+		err = o.fs.Rename(e.Path(), path)
+	}
+	if err != nil {
 		return "", fmt.Errorf("move the result of job %q: %w", e.JobID, err)
 	}
 	o.delivered = slices.DeleteFunc(o.delivered, func(f deliveredFile) bool { return f.name == name })
