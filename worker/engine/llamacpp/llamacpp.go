@@ -43,7 +43,6 @@ const (
 	defaultContext = 8192             // tokens
 	reserve        = 1 << 30          // bytes of memory that stay free (engines spec §12)
 	allLayers      = 99
-	resultFile     = "result.json"
 	modelSuffix    = ".gguf"
 	roleModel      = "model"
 	roleVision     = "text-encoder-vision"
@@ -240,10 +239,7 @@ func (e *Engine) Run(ctx context.Context, req engine.Request, progress func(engi
 	if err != nil {
 		return engine.Result{}, fmt.Errorf("encode the answer: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(req.Dir, resultFile), data, 0o600); err != nil {
-		return engine.Result{}, fmt.Errorf("write the answer: %w", err)
-	}
-	return engine.Result{File: resultFile, Ext: "json"}, nil
+	return engine.Result{JSON: string(data), Ext: "json"}, nil
 }
 
 // answer asks the server of a model. One that crashes is started once more.

@@ -40,7 +40,6 @@ const (
 	maxThreads   = 4
 	maxJSON      = 64 << 20 // bytes of what the program writes
 	scratchDir   = "work"
-	resultFile   = "result.json"
 	roleModel    = "model"
 	modelSuffix  = ".bin"
 	hundred      = 100 // percent
@@ -156,10 +155,7 @@ func (e *Engine) Run(ctx context.Context, req engine.Request, progress func(engi
 	if err != nil {
 		return res, fmt.Errorf("write the result: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(req.Dir, resultFile), data, 0o600); err != nil {
-		return res, fmt.Errorf("write the result: %w", err)
-	}
-	return engine.Result{File: resultFile, Ext: "json"}, nil
+	return engine.Result{JSON: string(data), Ext: "json"}, nil
 }
 
 // language matches what the program may take for a language: a code or an
