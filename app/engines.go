@@ -159,9 +159,10 @@ func newEngines(cfg enginesConfig) (*engineSet, error) {
 		VAD: func() string { return filepath.Join(root(), whispercpp.Folder, "vad") },
 	})
 
+	var libraries runtime.Libraries
 	host := runtime.NewHost(runtime.Config{
 		Path: self, Args: []string{engineHost, "onnx"}, Places: places, Log: log,
-		Library: func() string { return runtime.FindLibrary(os.Getenv("ORT_DYLIB_PATH"), root()) },
+		Library: func() string { return libraries.Find(os.Getenv("ORT_DYLIB_PATH"), root()) },
 		Fix:     "studio-worker engines fetch onnx, or set ORT_DYLIB_PATH to an ONNX Runtime 1.24 or newer",
 	})
 	espeakNG := tool("espeak-ng", "STUDIO_WORKER_ESPEAK", "", "install the package espeak-ng", "--version")
