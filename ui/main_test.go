@@ -165,9 +165,18 @@ func newTestWindow(t *testing.T, fill func(*observe.WorkerObservers)) (*Window, 
 		t.Fatal(err)
 	}
 	w.Begin()
+	openAll(w)
 	w.Show()
-	w.refresh(partValues | partJobs | partLogs)
 	return w, c
+}
+
+// openAll builds the pages that nobody has looked at yet.
+func openAll(w *Window) {
+	for page := range pageCount {
+		w.open(page)
+	}
+	w.openWelcome()
+	w.refresh(partValues | partJobs | partLogs)
 }
 
 // work does what a button put off, on the test's goroutine.
@@ -394,7 +403,7 @@ func TestThreshold(t *testing.T) {
 func TestWelcome(t *testing.T) {
 	w, c := newTestWindow(t, func(*observe.WorkerObservers) {})
 	p := w.welcome
-	if w.tabs.Visible() || !p.root.Visible() || !p.join.Disabled() {
+	if w.tabs.Visible() || !w.greeting.Visible() || !p.join.Disabled() {
 		t.Fatal("the first start does not begin with the choice")
 	}
 	c.err = errTest
@@ -421,7 +430,7 @@ func TestWelcome(t *testing.T) {
 	}
 	joined(w.obs)
 	w.refresh(partValues)
-	if !w.tabs.Visible() || p.root.Visible() {
+	if !w.tabs.Visible() || w.greeting.Visible() {
 		t.Error("the choice is still there after it was made")
 	}
 }

@@ -243,8 +243,7 @@ func TestSettingsOfTheWindow(t *testing.T) {
 func TestSettingsWithoutALogin(t *testing.T) {
 	w, c, _ := openSettings(t)
 	c.loginErr = errors.ErrUnsupported
-	w.build()
-	w.tabs.SelectIndex(pageSettings)
+	w.build(pageSettings)
 	if w.settings.rows[model.KeyVeil] == nil || w.settings.rows[model.KeyLogin] != nil {
 		t.Error("a start at login is offered where there is none")
 	}
@@ -405,8 +404,8 @@ func TestFirstStart(t *testing.T) {
 	configured(w.obs)
 	w.obs.Registration.Set(observe.Registration{State: observe.RegistrationPending, RequestID: "rr-1"})
 	w.refresh(partValues)
-	if !p.joining.Visible() || p.choose.Visible() || w.tabs.Visible() || p.request.Text != "rr-1" || p.again.Visible() {
-		t.Errorf("waiting: %q, request %q", p.title.Text, p.request.Text)
+	if !p.joining.Visible() || p.choose.Visible() || w.tabs.Visible() || p.request.text != "rr-1" || p.again.Visible() {
+		t.Errorf("waiting: %q, request %q", p.title.Text, p.request.text)
 	}
 	tapNamed(t, p.requestRow, "Copy")
 	if got := w.app.Clipboard().Content(); got != "rr-1" {

@@ -152,7 +152,7 @@ func (p *statusPage) id(data binding.String, copyText func(string)) fyne.CanvasO
 		}
 	})
 	b.Importance = widget.LowImportance
-	return container.NewBorder(nil, nil, nil, compact(b), dropped(text(data)))
+	return container.NewBorder(nil, nil, nil, compact(b), boundID(data))
 }
 
 // newErrorLabel is where a form says what went wrong; empty, it takes a line all

@@ -28,7 +28,7 @@ type welcomePage struct {
 	joining       fyne.CanvasObject
 	mark          *widget.Icon
 	title, text   *label
-	request       *label
+	request       *idText
 	requestRow    fyne.CanvasObject
 	since         *label
 	again, around *widget.Button
@@ -117,12 +117,11 @@ func (p *welcomePage) newJoining(do welcomeActions, heading, wrapped func(string
 	tr := p.tr
 	p.mark = widget.NewIcon(nil)
 	p.title, p.text, p.since = heading(""), wrapped(""), muted(wrapped(""))
-	p.request = mono(newLabel(""))
-	p.request.Truncation = fyne.TextTruncateEllipsis
+	p.request = newIDText()
 	p.againNote = newErrorLabel()
 	p.againNote.Truncation, p.againNote.Wrapping = fyne.TextTruncateOff, fyne.TextWrapWord
-	copyButton := widget.NewButtonWithIcon(tr.T("Copy"), theme.ContentCopyIcon(), func() { do.copyText(p.request.Text) })
-	p.requestRow = container.NewBorder(nil, nil, nil, copyButton, dropped(p.request))
+	copyButton := widget.NewButtonWithIcon(tr.T("Copy"), theme.ContentCopyIcon(), func() { do.copyText(p.request.text) })
+	p.requestRow = container.NewBorder(nil, nil, nil, copyButton, p.request)
 	p.again = widget.NewButton(model.ActionAskAgain.Label(tr), nil)
 	p.again.Importance = widget.HighImportance
 	p.again.OnTapped = func() {
@@ -160,7 +159,7 @@ func (p *welcomePage) show(m model.Welcome) {
 	p.mark.SetResource(markFor(m.State))
 	write(p.title, m.Title)
 	write(p.text, m.Text)
-	write(p.request, m.Request)
+	p.request.set(m.Request)
 	write(p.since, m.Since)
 	show(p.requestRow, m.Request != "")
 	show(p.since, m.Since != "")

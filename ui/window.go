@@ -60,6 +60,10 @@ type Window struct {
 
 	header   *header
 	tabs     *container.AppTabs
+	places   [pageCount]*fyne.Container // of the pages; empty until somebody looks
+	greeting *fyne.Container            // of the welcome
+
+	// Nil until somebody looks: see open.
 	status   *statusPage
 	jobs     *jobsPage
 	logs     *logsPage
@@ -120,9 +124,8 @@ func New(a fyne.App, cfg Config, onState func(s model.State, paused bool, tr *wo
 // desktop's dark and light, and what is made before it has its theme is made twice.
 func (w *Window) Begin() {
 	w.applyTheme()
-	w.build()
+	w.build(w.page)
 	w.win.Resize(w.size)
-	w.tabs.SelectIndex(w.page)
 }
 
 // wordsOf speaks the chosen language, or the desktop's.
@@ -147,8 +150,12 @@ func (w *Window) prefer(p Preferences) {
 	w.prefs = p
 	w.Remember()
 	w.form.Store(nil, p.values())
-	w.settings.refresh()
-	w.jobs.veil.SetChecked(p.Veil)
+	if w.settings != nil {
+		w.settings.refresh()
+	}
+	if w.jobs != nil {
+		w.jobs.veil.SetChecked(p.Veil)
+	}
 	if p.Theme != was.Theme {
 		w.theme.only = p.Theme
 		w.applyTheme()
@@ -166,10 +173,8 @@ func (w *Window) speak(tr *words.Printer) {
 	if tr.Language() == w.words.Language() {
 		return
 	}
-	page := w.tabs.SelectedIndex()
 	w.words = tr
-	w.build()
-	w.tabs.SelectIndex(page)
+	w.build(w.tabs.SelectedIndex())
 	if w.state != "" { // else it was never told
 		w.tell(w.state, w.paused)
 	}
@@ -180,52 +185,89 @@ func (w *Window) tell(s model.State, paused bool) {
 	w.onState(s, paused, w.words)
 }
 
-// build makes everything that is in the window, in the language in use.
-func (w *Window) build() {
+// build makes the frame and a page in the language in use.
+func (w *Window) build(page int) {
 	tr := w.words
 	w.values = newValues()
 	w.header = newHeader(tr, w.values, w.act)
-	w.status = newStatusPage(tr, w.values, statusActions{
-		act:          w.act,
-		askAgain:     func(done func(error)) { w.actions.start(w.ctl.ResetRegistration, done) },
-		setThreshold: setThreshold(w.actions, w.ctl),
-		copy:         w.copyText,
-		finish:       w.askFinish,
-	})
-	w.jobs = newJobsPage(tr, w.values, w.loader, w.actions, w.ctl, w.win, w.copyText)
-	w.jobs.veil.Checked = w.prefs.Veil
-	w.jobs.onVeil = func() {
-		p := w.prefs
-		p.Veil = w.jobs.veil.Checked
-		w.prefer(p)
+	w.status, w.jobs, w.logs, w.settings, w.about, w.welcome = nil, nil, nil, nil, nil, nil
+	var items []*container.TabItem
+	for i, title := range []string{tr.T("Status"), tr.T("Jobs"), tr.T("Logs"), tr.T("Settings"), tr.T("About")} {
+		w.places[i] = container.NewStack()
+		items = append(items, container.NewTabItem(title, w.places[i]))
 	}
-	w.logs = newLogsPage(tr, w.obs, w.actions, w.ctl, w.win, w.copyText)
-	w.settings = newSettingsPage(tr, w.form, settingsActions{
-		ctl: w.ctl, run: w.actions, prefs: w.Preferences, prefer: w.prefer, folder: w.chooseFolder,
-		page:  func() *settingsPage { return w.settings },
-		ask:   func() asker { return asker{w.win, w.words} },
-		reset: func(done func(error)) { w.actions.start(w.ctl.ResetRegistration, done) },
-	})
-	w.about = newAboutPage(tr, w.actions, w.ctl, w.copyText)
-	w.welcome = newWelcomePage(tr, welcomeActions{ctl: w.ctl, run: w.actions, copyText: w.copyText, around: w.lookAround})
-	w.tabs = container.NewAppTabs(
-		container.NewTabItem(tr.T("Status"), w.status.root),
-		container.NewTabItem(tr.T("Jobs"), w.jobs.root),
-		container.NewTabItem(tr.T("Logs"), w.logs.root),
-		container.NewTabItem(tr.T("Settings"), w.settings.root),
-		container.NewTabItem(tr.T("About"), w.about.root))
+	w.tabs, w.greeting = container.NewAppTabs(items...), container.NewStack()
+	w.greeting.Hide()
+	w.open(page)
+	w.tabs.SelectIndex(page)
+	w.tabs.OnSelected = func(*container.TabItem) { w.leaf() }
+	w.refresh(partValues | partJobs | partLogs) // the first frame is already true
 	frame := container.NewBorder(w.header.root, newStatusBar(w.values), nil, nil,
-		container.New(sized{w: minWidth, h: minHeight - headerHeight - barHeight - menuHeight - 2*borderGap}, w.tabs, w.welcome.root))
+		container.New(sized{w: minWidth, h: minHeight - headerHeight - barHeight - menuHeight - 2*borderGap}, w.tabs, w.greeting))
 	tooltip.DestroyWindowToolTipLayer(w.win.Canvas()) // of the language before
 	w.win.SetContent(tooltip.AddWindowToolTipLayer(frame, w.win.Canvas()))
 	w.win.SetMainMenu(w.menu())
-	w.tabs.OnSelected = func(*container.TabItem) {
-		if page := w.tabs.SelectedIndex(); page == pageSettings || page == pageAbout {
-			w.refresh(partValues) // nothing may change for a while
-		}
-		w.look()
+}
+
+// leaf shows the page that the tabs stand at.
+func (w *Window) leaf() {
+	page := w.tabs.SelectedIndex()
+	switch {
+	case w.open(page):
+		w.refresh(partValues | partJobs | partLogs)
+	case page == pageSettings || page == pageAbout:
+		w.refresh(partValues) // nothing may change for a while
 	}
-	w.refresh(partValues | partJobs | partLogs) // the first frame is already true
+	w.look()
+}
+
+// open builds a page when it is not there yet, and says whether it did. The toolkit
+// measures what it has, seen or not, and reads fonts for it: a start has no time for
+// that, and who never looks at a page has no use for the memory.
+func (w *Window) open(page int) bool {
+	if len(w.places[page].Objects) > 0 {
+		return false
+	}
+	var root fyne.CanvasObject
+	switch tr := w.words; page {
+	case pageStatus:
+		w.status = newStatusPage(tr, w.values, statusActions{
+			act:          w.act,
+			askAgain:     func(done func(error)) { w.actions.start(w.ctl.ResetRegistration, done) },
+			setThreshold: setThreshold(w.actions, w.ctl),
+			copy:         w.copyText,
+			finish:       w.askFinish,
+		})
+		root = w.status.root
+	case pageJobs:
+		w.jobs = newJobsPage(tr, w.values, w.loader, w.actions, w.ctl, w.win, w.copyText)
+		w.jobs.veil.Checked = w.prefs.Veil
+		w.jobs.onVeil = func() {
+			p := w.prefs
+			p.Veil = w.jobs.veil.Checked
+			w.prefer(p)
+		}
+		root = w.jobs.root
+	case pageLogs:
+		w.logs = newLogsPage(tr, w.obs, w.actions, w.ctl, w.win, w.copyText)
+		root = w.logs.root
+	case pageSettings:
+		w.settings = newSettingsPage(tr, w.form, settingsActions{
+			ctl: w.ctl, run: w.actions, prefs: w.Preferences, prefer: w.prefer, folder: w.chooseFolder,
+			page: func() *settingsPage {
+				w.open(pageSettings)
+				return w.settings
+			},
+			ask:   func() asker { return asker{w.win, w.words} },
+			reset: func(done func(error)) { w.actions.start(w.ctl.ResetRegistration, done) },
+		})
+		root = w.settings.root
+	case pageAbout:
+		w.about = newAboutPage(tr, w.actions, w.ctl, w.copyText)
+		root = w.about.root
+	}
+	w.places[page].Add(root)
+	return true
 }
 
 // What Fyne takes of the window's height: its menu bar, and what it puts between
@@ -362,14 +404,17 @@ func (w *Window) refresh(p parts) {
 		}
 		w.values.set(st, running)
 		w.header.show(st.Header)
-		w.status.show(st, s.Paused())
-		if w.tabs.SelectedIndex() == pageStatus {
+		if w.status != nil {
+			w.status.show(st, s.Paused())
+		}
+		if w.jobs != nil {
+			w.jobs.showValues(s, running, now)
+		}
+		switch w.tabs.SelectedIndex() { // the others cost nothing until one looks at them
+		case pageStatus:
 			jobs, _ := w.obs.History.Since(0)
 			w.status.showDay(model.NewChart(w.words, jobs, s.Job.Started, now))
 			w.status.showDownloads(st.Downloads)
-		}
-		w.jobs.showValues(s, running, now)
-		switch w.tabs.SelectedIndex() { // the others cost nothing until one looks at them
 		case pageSettings:
 			w.settings.show(w.obs.Config.Get(), s.GPUs, s.Settings.PrivateStudio)
 		case pageAbout:
@@ -378,11 +423,15 @@ func (w *Window) refresh(p parts) {
 		w.greet(model.NewWelcome(w.words, s, now))
 	}
 	switch {
+	case w.jobs == nil:
 	case p&partJobs != 0:
 		jobs, _ := w.obs.History.Since(0)
 		w.jobs.showJobs(jobs, now)
 	case p&partClock != 0 && w.tabs.SelectedIndex() == pageJobs:
 		w.jobs.tick(now)
+	}
+	if w.logs == nil {
+		return
 	}
 	w.logs.looked = w.visible && w.tabs.SelectedIndex() == pageLogs
 	switch {
@@ -401,7 +450,7 @@ func (w *Window) act(a model.Action, button *widget.Button) {
 	case model.ActionResume:
 		w.ctl.Resume()
 	case model.ActionAskAgain:
-		if w.welcome.root.Visible() {
+		if w.greeting.Visible() {
 			w.welcome.again.OnTapped()
 			return
 		}
@@ -422,10 +471,19 @@ func (w *Window) greet(m model.Welcome) {
 	}
 	first := m.Stage == model.StageChoose || m.Stage != model.StageDone && !w.settled && !w.around
 	if first {
+		w.openWelcome()
 		w.welcome.show(m)
 	}
 	show(w.tabs, !first)
-	show(w.welcome.root, first)
+	show(w.greeting, first)
+}
+
+// openWelcome is open for what stands in place of the pages.
+func (w *Window) openWelcome() {
+	if w.welcome == nil {
+		w.welcome = newWelcomePage(w.words, welcomeActions{ctl: w.ctl, run: w.actions, copyText: w.copyText, around: w.lookAround})
+		w.greeting.Add(w.welcome.root)
+	}
 }
 
 // lookAround shows the pages although the studio has not decided.
