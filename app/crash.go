@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"studioworker/worker/atomicfile"
+	"studioworker/worker/observe"
 )
 
 // A crash is a panic that nothing caught, or an error of the Go runtime. Go writes its
@@ -39,8 +40,8 @@ const (
 
 // watchCrashes makes a report of the crash of the last run, if there was one, and has the
 // Go runtime write down the next. The report is told by the function that is returned: only
-// the config says whether it may be sent. What fails is logged: a worker can do without.
-func watchCrashes(configPath string, log *slog.Logger) (tell func()) {
+// the config says whether it is sent by that. What fails is logged: a worker can do without.
+func watchCrashes(configPath string, log *slog.Logger) (tell func(sent bool)) {
 	dir := filepath.Dir(configPath)
 	raw := filepath.Join(dir, rawCrash)
 	tell, err := reportCrash(dir, raw, log)
@@ -59,8 +60,8 @@ func watchCrashes(configPath string, log *slog.Logger) (tell func()) {
 }
 
 // reportCrash turns the raw text of a crash into a report, and tells of it when asked to.
-func reportCrash(dir, raw string, log *slog.Logger) (tell func(), err error) {
-	nothing := func() {}
+func reportCrash(dir, raw string, log *slog.Logger) (tell func(sent bool), err error) {
+	nothing := func(bool) {}
 	info, err := os.Stat(raw)
 	if errors.Is(err, os.ErrNotExist) || err == nil && info.Size() == 0 {
 		return nothing, nil
@@ -85,8 +86,193 @@ func reportCrash(dir, raw string, log *slog.Logger) (tell func(), err error) {
 	if err := atomicfile.Write(path, []byte(report.text()), 0o600); err != nil {
 		return nothing, err
 	}
-	tell = func() { log.Error("the last run crashed", "report", path, "what", report.what, crashKey, report) }
+	tell = func(sent bool) {
+		if sent {
+			settled, err := settleCrash(path)
+			if err != nil {
+				log.Warn("a report will be shown as one that waits", "error", err)
+			}
+			path = settled
+		}
+		log.Error("the last run crashed", "report", path, "what", report.what, crashKey, report)
+	}
 	return tell, errors.Join(os.Remove(raw), pruneCrashes(folder))
+}
+
+// settledCrash ends the name of a report that was sent: it does not wait any more.
+const settledCrash = "-sent.txt"
+
+// waitingCrash finds the newest report that was neither sent nor discarded.
+func waitingCrash(configPath string) (path string, err error) {
+	reports, err := filepath.Glob(filepath.Join(filepath.Dir(configPath), crashFolder, crashPattern))
+	if err != nil {
+		return "", err
+	}
+	slices.Sort(reports) // the names are times
+	for _, report := range slices.Backward(reports) {
+		if !strings.HasSuffix(report, settledCrash) {
+			return report, nil
+		}
+	}
+	return "", nil
+}
+
+// settleCrash notes that a report was sent, and returns where it lies.
+func settleCrash(path string) (string, error) {
+	settled := strings.TrimSuffix(path, ".txt") + settledCrash
+	if err := os.Rename(path, settled); err != nil {
+		return path, err
+	}
+	return settled, nil
+}
+
+// sendsCrashes says whether the log sends crashes by itself.
+func (h *host) sendsCrashes() bool {
+	return os.Getenv("SENTRY_DSN") != "" || CrashDSN != "" && h.agreed.Load()
+}
+
+// showCrash has the window show a report that waits.
+func (h *host) showCrash() {
+	path, err := waitingCrash(h.path)
+	var shown observe.Crash
+	if err == nil && path != "" {
+		var report writtenReport
+		report, err = readReport(path)
+		shown = observe.Crash{ID: filepath.Base(path), At: report.at, Text: report.text, Sendable: CrashDSN != ""}
+	}
+	if err != nil {
+		h.log.Warn("the report of a crash cannot be shown", "error", err)
+		shown = observe.Crash{}
+	}
+	h.observers.Crash.Set(shown)
+}
+
+// waiting returns the report that waits under a name, and where it lies.
+func (h *host) waiting(id string) (path string, r writtenReport, err error) {
+	if now := h.observers.Crash.Get(); id == "" || now.ID != id {
+		return "", r, errors.New("this report does not wait any more")
+	}
+	path = filepath.Join(filepath.Dir(h.path), crashFolder, id)
+	r, err = readReport(path)
+	return path, r, err
+}
+
+// SendCrash sends a report that waits.
+func (h *host) SendCrash(ctx context.Context, id string) error {
+	path, report, err := h.waiting(id)
+	if err != nil {
+		return err
+	}
+	if CrashDSN == "" {
+		return errors.New("this build has no address for reports")
+	}
+	hub, err := newSentry(CrashDSN, nil)
+	if err != nil {
+		return err
+	}
+	defer hub.Client().Close()
+	if hub.CaptureEvent(report.event()) == nil || !flushed(ctx, hub) {
+		return errors.New("the report was not taken: try again later")
+	}
+	if _, err := settleCrash(path); err != nil {
+		return err
+	}
+	h.showCrash()
+	return nil
+}
+
+// sendTime is how long a report may take on its way.
+const sendTime = 20 * time.Second
+
+func flushed(ctx context.Context, hub *sentry.Hub) bool {
+	ctx, cancel := context.WithTimeout(ctx, sendTime)
+	defer cancel()
+	return hub.FlushWithContext(ctx)
+}
+
+// DiscardCrash removes a report that waits.
+func (h *host) DiscardCrash(_ context.Context, id string) error {
+	path, _, err := h.waiting(id)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	h.showCrash()
+	return nil
+}
+
+// writtenReport is a report as its file has it.
+type writtenReport struct {
+	crashReport
+	text    string
+	version string
+}
+
+// maxReport bounds the file that is read.
+const maxReport = 64 << 10
+
+var (
+	errReport  = errors.New("not a report of a crash")
+	reportHead = regexp.MustCompile(`^studio-worker (\S{1,64}) \((\w{1,16})\) crashed at (\S{20,30})$`)
+)
+
+// readReport reads a report's file.
+func readReport(path string) (writtenReport, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return writtenReport{}, err
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxReport+1))
+	if err = errors.Join(err, f.Close()); err != nil {
+		return writtenReport{}, fmt.Errorf("read a report: %w", err)
+	}
+	r, err := parseReport(data)
+	if err != nil {
+		return writtenReport{}, fmt.Errorf("read %s: %w", filepath.Base(path), err)
+	}
+	return r, nil
+}
+
+// parseReport reads what [crashReport.text] has written, by this version or another.
+func parseReport(data []byte) (writtenReport, error) {
+	r := writtenReport{text: string(data)}
+	lines := strings.Split(r.text, "\n")
+	if len(data) > maxReport || len(lines) < 3 {
+		return r, errReport
+	}
+	head := reportHead.FindStringSubmatch(lines[0])
+	if head == nil {
+		return r, errReport
+	}
+	at, err := time.Parse(time.RFC3339, head[3])
+	if err != nil {
+		return r, fmt.Errorf("%w: %w", errReport, err)
+	}
+	r.version, r.at, r.what = head[1], at, lines[1]
+	function := ""
+	for _, line := range lines[2:] {
+		place, ok := strings.CutPrefix(line, "\t")
+		if !ok {
+			function = line
+			continue
+		}
+		file, number, _ := strings.Cut(place, ":")
+		n, err := strconv.Atoi(number)
+		if err != nil || function == "" || len(r.frames) == maxFrames {
+			return r, errReport
+		}
+		r.frames = append(r.frames, crashFrame{function, file, n})
+	}
+	return r, nil
+}
+
+// event is the report as Sentry takes it, of the version that crashed.
+func (r writtenReport) event() *sentry.Event {
+	e := r.crashReport.event()
+	e.Release = "studio-worker@" + r.version
+	return e
 }
 
 // heedConsent follows whether the person agrees that reports are sent. The setting is
@@ -244,7 +430,7 @@ func (c *command) crashesCommand() *cobra.Command {
 that ran and nothing it worked on: no messages, no values, no folders. Exactly this is
 sent at the next start, beside the constant texts of errors, if you agree to it: with
 send_crash_reports in the config, to the makers of this build; with SENTRY_DSN, to the
-Sentry that it names. Otherwise nothing is sent.`,
+Sentry that it names. Otherwise nothing is sent but what you send in the window, one by one.`,
 		RunE: func(*cobra.Command, []string) error {
 			path, err := c.path()
 			if err != nil {

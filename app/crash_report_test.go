@@ -6,7 +6,9 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -17,6 +19,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/getsentry/sentry-go"
 
@@ -251,6 +254,106 @@ func TestOnlyTheNewestReportsStay(t *testing.T) {
 	if err != nil || len(left) != keptCrashes || !strings.HasSuffix(left[0], "crash-20260103T000000Z.txt") {
 		t.Errorf("left %v, %v", left, err)
 	}
+}
+
+// waitingReport puts a report beside a config, as the start after a crash does.
+func waitingReport(t *testing.T, dir, at string) (*host, string) {
+	t.Helper()
+	r := readCrash(strings.NewReader(plainCrash))
+	when, err := time.Parse(crashStamp, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.at = when
+	path := filepath.Join(dir, crashFolder, "crash-"+at+".txt")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(r.text()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return &host{path: filepath.Join(dir, "config.toml"), observers: observe.New(), log: slog.New(slog.DiscardHandler)}, path
+}
+
+// A report that nobody has agreed to send waits for the person at the window, who sends or
+// discards each by itself.
+func TestWaitingReportIsSentOrDiscarded(t *testing.T) {
+	dsn, sent := sentryDouble(t)
+	was := CrashDSN
+	t.Cleanup(func() { CrashDSN = was })
+	CrashDSN = dsn
+	dir := t.TempDir()
+	_, first := waitingReport(t, dir, "20260101T000000Z")
+	h, second := waitingReport(t, dir, "20260102T000000Z")
+	h.showCrash()
+	shown := h.observers.Crash.Get()
+	text, err := os.ReadFile(second)
+	if err != nil || shown.Text != string(text) || !shown.Sendable || shown.ID != "crash-20260102T000000Z.txt" {
+		t.Fatalf("shows %+v, %v", shown, err)
+	}
+	if err := h.SendCrash(t.Context(), "../config.toml"); err == nil {
+		t.Error("another file was sent")
+	}
+	if err := h.SendCrash(t.Context(), shown.ID); err != nil {
+		t.Fatal(err)
+	}
+	payload := <-sent
+	for _, want := range []string{"(*Runner).work", "job/runner.go", "index out of range", "studio-worker@" + Version} {
+		if !strings.Contains(payload, want) {
+			t.Errorf("%q was not sent:\n%s", want, payload)
+		}
+	}
+	next := h.observers.Crash.Get()
+	if next.ID != filepath.Base(first) {
+		t.Fatalf("then shows %+v", next)
+	}
+	if err := h.SendCrash(t.Context(), shown.ID); err == nil {
+		t.Error("a report was sent twice")
+	}
+	CrashDSN = ""
+	if err := h.SendCrash(t.Context(), next.ID); err == nil {
+		t.Error("sent to nowhere")
+	}
+	if err := h.DiscardCrash(t.Context(), next.ID); err != nil || h.observers.Crash.Get().ID != "" {
+		t.Errorf("discarded: %v, shows %+v", err, h.observers.Crash.Get())
+	}
+	left, err := filepath.Glob(filepath.Join(dir, crashFolder, "*"))
+	if err != nil || len(left) != 1 || !strings.HasSuffix(left[0], settledCrash) {
+		t.Errorf("left %v, %v", left, err)
+	}
+	h.showCrash() // the next start
+	if h.observers.Crash.Get().ID != "" {
+		t.Error("a report that was sent waits again")
+	}
+}
+
+func TestReportsThatAreRefused(t *testing.T) {
+	for name, text := range map[string]string{
+		"empty": "", "no head": "a\nb\n\n", "no time": "studio-worker 1 (window) crashed at 2026-13-01T00:00:00Z\nx\n\n",
+		"no line":     "studio-worker 1 (window) crashed at 2026-01-01T00:00:00Z\nx\n\nmain.main\n\tx/y.go\n",
+		"no function": "studio-worker 1 (window) crashed at 2026-01-01T00:00:00Z\nx\n\n\tx/y.go:1\n",
+		"too long":    "studio-worker 1 (window) crashed at 2026-01-01T00:00:00Z\nx\n\n" + strings.Repeat("a", maxReport),
+		"many calls":  "studio-worker 1 (window) crashed at 2026-01-01T00:00:00Z\nx\n\n" + strings.Repeat("a\n\tx/y.go:1\n", maxFrames+1),
+	} {
+		if _, err := parseReport([]byte(text)); !errors.Is(err, errReport) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzParseReport(f *testing.F) {
+	r := readCrash(strings.NewReader(plainCrash))
+	r.at = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	f.Add(r.text())
+	f.Fuzz(func(t *testing.T, text string) {
+		r, err := parseReport([]byte(text))
+		if err != nil {
+			return
+		}
+		if r.text != text || len(r.frames) > maxFrames || r.event() == nil {
+			t.Errorf("%+v", r)
+		}
+	})
 }
 
 func FuzzReadCrash(f *testing.F) {

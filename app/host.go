@@ -117,11 +117,12 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	cards := gpu.New(gpu.Config{Logger: h.log})
 	store, err := openConfig(ctx, hc.path, cards, h.log)
 	if err != nil {
-		tellCrash() // nobody has agreed to send it
+		tellCrash(false) // nobody has agreed to send it
 		return nil, err
 	}
 	h.agreed.Store(store.Get().SendCrashReports)
-	tellCrash()
+	tellCrash(h.sendsCrashes())
+	h.showCrash()
 	h.private, err = findPrivateStudio(store, hc.private, h.log) //nolint:contextcheck // opening ends by its own limits
 	if err != nil {
 		return nil, err

@@ -105,6 +105,7 @@ func (f *feed) Run(ctx context.Context) error {
 	follow(ctx, g, &f.obs.Settings, func() { f.mark(partValues) })
 	follow(ctx, g, &f.obs.Config, func() { f.mark(partValues) })
 	follow(ctx, g, &f.obs.Update, func() { f.mark(partValues) })
+	follow(ctx, g, &f.obs.Crash, func() { f.mark(partValues) })
 	follow(ctx, g, &f.obs.Registration, func() { f.mark(partValues) })
 	follow(ctx, g, &f.obs.Session, func() { f.mark(partValues) })
 	follow(ctx, g, &f.obs.Heartbeat, func() { f.mark(partValues) })

@@ -116,6 +116,12 @@ func (c *fakeControls) Join(_ context.Context, address string) error {
 	return c.note("join " + address)
 }
 
+func (c *fakeControls) SendCrash(_ context.Context, id string) error { return c.note("send " + id) }
+
+func (c *fakeControls) DiscardCrash(_ context.Context, id string) error {
+	return c.note("discard " + id)
+}
+
 func (c *fakeControls) Submit(_ context.Context, kind, text string) error {
 	return c.note("submit " + kind + " " + text)
 }

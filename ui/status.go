@@ -42,6 +42,7 @@ type statusPage struct {
 	downloads    *fyne.Container
 	downloadNote *label
 	files        []*downloadRow
+	crash        *crashNote
 
 	stored string // the threshold in force, as the field shows it
 	state  model.State
@@ -71,8 +72,9 @@ type statusActions struct {
 	finish       func() // this job, then quit
 }
 
-func newStatusPage(tr *words.Printer, v *values, do statusActions) *statusPage {
+func newStatusPage(tr *words.Printer, v *values, do statusActions, crash *crashNote) *statusPage {
 	p := &statusPage{
+		crash:        crash,
 		tr:           tr,
 		mark:         widget.NewIcon(nil),
 		word:         newBoundLabel(v.word),
@@ -137,6 +139,7 @@ func newStatusPage(tr *words.Printer, v *values, do statusActions) *statusPage {
 	day := card(tr.T("Last 24 hours"), stack(2, pad(0, 0, labelInset, labelInset, p.chart), ends, p.chartNote))
 	models := card(tr.T("Model downloads"), stack(4, p.downloadNote, p.downloads))
 	page := stack(margin,
+		p.crash.root,
 		container.New(shares{margin, []float32{1, 1}}, computer, studio),
 		container.New(shares{margin, []float32{3, 2}}, graphics, outbox),
 		container.New(shares{margin, []float32{3, 2}}, day, models))

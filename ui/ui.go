@@ -55,6 +55,11 @@ type Controls interface {
 	// Join asks the studio at address to let this computer in, after a look whether
 	// one is there: an [observe.StudioError] says why not, and nothing has changed.
 	Join(ctx context.Context, address string) error
+	// SendCrash sends a report of a crash to the makers of this build, once; id is
+	// [observe.Crash.ID]. Nothing is sent later because of it.
+	SendCrash(ctx context.Context, id string) error
+	// DiscardCrash removes such a report.
+	DiscardCrash(ctx context.Context, id string) error
 	// Submit queues a job in the private studio. kind is a wire task kind.
 	Submit(ctx context.Context, kind, text string) error
 	// Open shows a result with the system's program for it.

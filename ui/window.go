@@ -237,7 +237,7 @@ func (w *Window) open(page int) bool {
 			setThreshold: setThreshold(w.actions, w.ctl),
 			copy:         w.copyText,
 			finish:       w.askFinish,
-		})
+		}, newCrashNote(tr, w.actions, w.ctl, asker{w.win, tr}))
 		root = w.status.root
 	case pageJobs:
 		w.jobs = newJobsPage(tr, w.values, w.loader, w.actions, w.ctl, w.win, w.copyText)
@@ -415,6 +415,7 @@ func (w *Window) refresh(p parts) {
 			jobs, _ := w.obs.History.Since(0)
 			w.status.showDay(model.NewChart(w.words, jobs, s.Job.Started, now))
 			w.status.showDownloads(st.Downloads)
+			w.status.crash.show(w.obs.Crash.Get(), now)
 		case pageSettings:
 			w.settings.show(w.obs.Config.Get(), s.GPUs, s.Settings.PrivateStudio)
 		case pageAbout:

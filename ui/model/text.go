@@ -24,6 +24,14 @@ func Ago(p *words.Printer, t, now time.Time) string {
 	return Clock(p, t, now)
 }
 
+// When is Ago for the inside of a sentence.
+func When(p *words.Printer, t, now time.Time) string {
+	if now.Sub(t) >= time.Hour && Clock(p, t, now) == p.Hour(t) {
+		return p.T("at %s", p.Hour(t))
+	}
+	return p.Inside(Ago(p, t, now))
+}
+
 // Clock names the moment t in the time zone of now: "14:02", "yesterday 14:02",
 // "12 Mar 14:02", and with the year when it is another one.
 func Clock(p *words.Printer, t, now time.Time) string {

@@ -32,6 +32,7 @@ type WorkerObservers struct {
 	Engines      Slot[[]Engine]
 	Downloads    Slot[[]Download]
 	Update       Slot[Update]
+	Crash        Slot[Crash] // a report that waits for the person's decision
 }
 
 // New returns observers whose slots are all empty.
@@ -301,6 +302,16 @@ type Update struct {
 	Done    int64  // received so far
 	Checked time.Time
 	Detail  string // one sentence for people; may be empty
+}
+
+// Crash is the report of a crash that was neither sent nor discarded. An empty ID means
+// that there is none.
+type Crash struct {
+	ID   string // names it towards the controls; not for people
+	At   time.Time
+	Text string // exactly what would be sent
+	// Sendable says that this build has an address for reports.
+	Sendable bool
 }
 
 // Preview shortens a prompt for the eye: its first PromptPreviewChars
