@@ -138,24 +138,30 @@ func serveBareTLS(dir string) error {
 	}
 }
 
-// readBareStore starts a server as the store does and reads the jobs.
-func readBareStore(dir string) error {
+// bareJetStream starts a server as the store does, on a studio's folder.
+func bareJetStream(dir string) (*server.Server, jetstream.JetStream, error) {
 	srv, err := server.NewServer(&server.Options{
 		ServerName: "studio", StoreDir: filepath.Join(dir, "jetstream"), JetStream: true, SyncAlways: true, DontListen: true,
 		NoSigs: true, NoLog: true, JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: 256 << 30, MaxPayload: 8 << 20,
 	})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	srv.Start()
 	if !srv.ReadyForConnections(time.Minute) {
-		return fmt.Errorf("not ready")
+		return nil, nil, fmt.Errorf("not ready")
 	}
 	conn, err := nats.Connect("", nats.InProcessServer(srv))
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	js, err := jetstream.New(conn)
+	return srv, js, err
+}
+
+// readBareStore reads the jobs of a studio's folder.
+func readBareStore(dir string) error {
+	_, js, err := bareJetStream(dir)
 	if err != nil {
 		return err
 	}

@@ -341,7 +341,7 @@ func (h *hub) learn(ctx context.Context, c store.Change[store.Job]) {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if c.Entry.Revision < j.record.Load().Revision || c.Entry.Revision <= j.wrote {
+	if c.Entry.Revision < j.revision() || c.Entry.Revision <= j.wrote {
 		return
 	}
 	j.set(c.Entry.Value, c.Entry.Revision)
@@ -357,7 +357,7 @@ func (h *hub) introduce(e store.Entry[store.Job]) *job {
 		return j
 	}
 	j := newJob(e.Value.ID)
-	j.record.Store(&store.Entry[store.Job]{Value: e.Value}) // learn goes on from here
+	j.keep(&store.Entry[store.Job]{Value: e.Value}) // learn goes on from here
 	h.jobs[j.id] = j
 	i, _ := slices.BinarySearchFunc(h.order, j.id, byID)
 	h.order = slices.Insert(h.order, i, j)

@@ -41,7 +41,7 @@ func (s *Studio) discardJob(w http.ResponseWriter, r *http.Request, who caller) 
 func (s *Studio) failed(who caller) (some []*job, more int) {
 	for _, j := range slices.Backward(s.hub.all()) {
 		switch {
-		case j.now().State != store.Failed || !who.sees(j):
+		case j.brief().state != store.Failed || !who.sees(j):
 		case len(some) == maxBatch:
 			more++
 		default:

@@ -63,27 +63,34 @@ type orphan struct {
 	timer  *time.Timer // of its grace; nil while the session may live in another process
 }
 
-// readJobs returns the stored jobs by id, and an error in bad for each record
-// that cannot be read.
-func readJobs(ctx context.Context, st *store.Store) (jobs []*job, bad []error, err error) {
-	var mu sync.Mutex
-	bad, err = st.Jobs.Each(ctx, func(e store.Entry[store.Job]) {
-		j := newJob(e.Value.ID)
-		j.set(e.Value, e.Revision)
-		mu.Lock()
-		defer mu.Unlock()
-		jobs = append(jobs, j)
-	})
-	slices.SortFunc(jobs, func(a, b *job) int { return cmp.Compare(a.id, b.id) })
-	return jobs, bad, err
+// stored is what a store has: the jobs by id, the parts of their results by
+// folder, and an error for each record that cannot be read.
+type stored struct {
+	jobs    []*job
+	results map[string]int
+	bad     []error
 }
 
-// loadHub builds the index from the stored jobs, by id. A claimed job waits for its worker,
-// see run.
-func loadHub(ctx context.Context, cfg Config, st *store.Store, jobs []*job, bad []error) (*hub, error) {
+func readJobs(ctx context.Context, st *store.Store) (out stored, err error) {
+	out.results = map[string]int{}
+	out.bad, err = st.PackedJobs(ctx, func(id string, p *store.Packed, result store.Place) {
+		j := newJob(id)
+		j.packed.Store(p)
+		out.jobs = append(out.jobs, j)
+		if result.Parts > 0 {
+			out.results[result.Folder] = result.Parts
+		}
+	})
+	slices.SortFunc(out.jobs, func(a, b *job) int { return cmp.Compare(a.id, b.id) })
+	return out, err
+}
+
+// loadHub builds the index from the stored jobs. A claimed job waits for its
+// worker, see run.
+func loadHub(ctx context.Context, cfg Config, st *store.Store, has stored) (*hub, error) {
 	h := &hub{
 		cfg: cfg, store: st, log: cfg.Log,
-		jobs: make(map[string]*job, len(jobs)), order: jobs, queue: newQueue(), conns: map[*session]struct{}{},
+		jobs: make(map[string]*job, len(has.jobs)), order: has.jobs, queue: newQueue(), conns: map[*session]struct{}{},
 		changes: newChanges(), moved: func(_, _ store.Job) {},
 		current: map[string]*session{}, orphans: map[string][]*orphan{}, logs: newLogBook(),
 		shared: st.Shared(), process: newID("")[:12], peers: map[string]time.Time{}, elsewhere: map[string]workerMessage{},
@@ -99,44 +106,21 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store, jobs []*job, bad 
 			h.log.Warn("a job could not be looked up", "error", err)
 		}
 	}
-	for _, err := range bad {
+	for _, err := range has.bad {
 		h.log.Error("a record cannot be read and is left out", "error", err)
 	}
-	folders := map[string]int{}
-	for _, j := range jobs {
-		e := j.record.Load()
-		if !e.Value.State.Final() && (e.Value.Model == "" || e.Value.Source.Engine == "") { // it must never be offered (§3.13.6)
-			h.log.Error("a job has no model and fails", "job_id", e.Value.ID)
-			rec := e.Value
-			rec.State, rec.Error, rec.FinishedAt = store.Failed, "the job has no model", time.Now().UTC()
-			revision, err := st.Jobs.Update(ctx, rec.ID, rec, e.Revision)
-			if err != nil {
-				return nil, err
-			}
-			j.set(rec, revision)
-			e = j.record.Load()
-		}
-		if r := e.Value.Result; r != nil {
-			folders[r.Folder] = r.Parts
-		}
+	for _, j := range has.jobs {
 		h.jobs[j.id] = j
-		switch state := e.Value.State; {
-		case state == store.Queued && !e.Value.NotBefore.After(time.Now()):
-			h.enqueueLocked(j)
-		case state.Claimed() && e.Value.Cancelling && !h.shared: // else another process may be at it
-			if err := h.change(ctx, j, func(rec *store.Job) error { cancelled(rec, cancelledText); return nil }); err != nil {
-				return nil, err
-			}
-		case state.Claimed():
-			h.orphanLocked(e.Value.WorkerID, &orphan{job: j, claim: e.Value.Session})
-			if h.shared { // it lives until it is missed
-				h.peers[processOf(e.Value.Session)] = time.Now()
-			}
+		if err := h.begin(ctx, j); errors.Is(err, errUnreadable) {
+			h.log.Error("a job stays as it is", "job_id", j.id, "error", err)
+		} else if err != nil {
+			return nil, err
 		}
 	}
-	if len(bad) > 0 {
+	if len(has.bad) > 0 {
 		return h, nil // a result of theirs must not be taken for a leftover
 	}
+	folders := has.results
 	inputs, bad, err := st.Inputs.All(ctx)
 	for _, err := range bad {
 		h.log.Error("a record cannot be read and is left out", "error", err)
@@ -157,6 +141,36 @@ func loadHub(ctx context.Context, cfg Config, st *store.Store, jobs []*job, bad 
 	return h, st.Lost(swept.Damaged)
 }
 
+// begin puts a stored job where it belongs.
+func (h *hub) begin(ctx context.Context, j *job) error {
+	b := j.brief()
+	if !b.state.Final() && (b.model == "" || b.engine == "") { // it must never be offered (§3.13.6)
+		h.log.Error("a job has no model and fails", "job_id", j.id)
+		return h.change(ctx, j, func(rec *store.Job) error {
+			rec.State, rec.Error, rec.FinishedAt = store.Failed, "the job has no model", time.Now().UTC()
+			return nil
+		})
+	}
+	if b.state == store.Queued && !b.notBefore.After(time.Now()) {
+		h.enqueueLocked(j)
+	}
+	if !b.state.Claimed() {
+		return nil
+	}
+	e, err := j.entry()
+	if err != nil {
+		return err
+	}
+	if e.Value.Cancelling && !h.shared { // else another process may be at it
+		return h.change(ctx, j, func(rec *store.Job) error { cancelled(rec, cancelledText); return nil })
+	}
+	h.orphanLocked(e.Value.WorkerID, &orphan{job: j, claim: e.Value.Session})
+	if h.shared { // it lives until it is missed
+		h.peers[processOf(e.Value.Session)] = time.Now()
+	}
+	return nil
+}
+
 // run gives each claimed job of an earlier life its grace, and drops workers
 // that fell silent, until ctx ends.
 func (h *hub) run(ctx context.Context) {
@@ -171,7 +185,7 @@ func (h *hub) run(ctx context.Context) {
 	paused := slices.Clone(h.order)
 	h.mu.Unlock()
 	for _, j := range paused {
-		if rec := j.now(); rec.State == store.Queued && !rec.NotBefore.IsZero() {
+		if b := j.brief(); b.state == store.Queued && !b.notBefore.IsZero() {
 			j.mu.Lock()
 			h.enqueue(ctx, j)
 			j.mu.Unlock()
@@ -326,7 +340,7 @@ func (s *session) eligible() bool {
 }
 
 // fits says whether the session's worker can do the job.
-func (s *session) fits(j *job) bool { return s.suits(lotOf(j.now())) && !j.refused[s.id] }
+func (s *session) fits(j *job) bool { return s.suits(j.brief().lot) && !j.refused[s.id] }
 
 // suits says whether the session's worker can do jobs of the lot.
 func (s *session) suits(l lot) bool {
@@ -378,7 +392,7 @@ func (h *hub) submit(ctx context.Context, rec store.Job) (*job, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	rec.State = store.Queued
-	j.record.Store(&store.Entry[store.Job]{Value: rec})
+	j.keep(&store.Entry[store.Job]{Value: rec})
 	h.mu.Lock()
 	h.creating[j.id] = j
 	s := h.pickSessionLocked(j)
@@ -437,10 +451,14 @@ func (h *hub) offer(ctx context.Context, s *session, j *job) {
 	}
 	if !errors.Is(err, errStale) {
 		h.log.Error("a job could not be claimed", "job_id", j.id, "error", err)
+	}
+	if !errors.Is(err, errStale) && !errors.Is(err, errUnreadable) {
 		h.block(s) // its next heartbeat tries again
 	}
 	h.free(s, j)
-	h.enqueue(ctx, j)
+	if !errors.Is(err, errUnreadable) { // else it would be at the head of the queue for ever
+		h.enqueue(ctx, j)
+	}
 	j.mu.Unlock()
 	h.kick(ctx, s)
 }

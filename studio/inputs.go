@@ -341,6 +341,9 @@ func (h *hub) inputUses(now time.Time) map[string]time.Time {
 	defer h.mu.Unlock()
 	used := map[string]time.Time{}
 	for _, j := range h.order {
+		if !j.brief().inputs {
+			continue
+		}
 		rec := j.now()
 		at := now
 		if rec.State.Final() {

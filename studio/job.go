@@ -24,15 +24,20 @@ const (
 	watchBuffer  = 64      // events that a slow event stream may be behind
 )
 
-// errStale says that a change no longer fits the job's state.
-var errStale = errors.New("the job has moved on")
+var (
+	// errStale: a change no longer fits the job's state.
+	errStale = errors.New("the job has moved on")
+	// errUnreadable: the record of the job cannot be decoded.
+	errUnreadable = errors.New("the record of the job cannot be read")
+)
 
 // job is a job in memory: its record as stored last, and what only this process
 // knows.
 type job struct {
 	id string
 
-	record   atomic.Pointer[store.Entry[store.Job]] // without task and source once final
+	record   atomic.Pointer[store.Entry[store.Job]] // without task, source and past once final; nil while packed
+	packed   atomic.Pointer[store.Packed]           // as it was read at the start, until all of it is needed
 	progress atomic.Pointer[client.Progress]
 
 	mu      sync.Mutex // held over each change of the record
@@ -67,8 +72,97 @@ func (j *job) refuse(session string) {
 	j.refused[session] = true
 }
 
-// now returns the record as stored last.
-func (j *job) now() store.Job { return j.record.Load().Value }
+// entry returns the record as stored last, with its revision. The error is
+// errUnreadable.
+func (j *job) entry() (*store.Entry[store.Job], error) {
+	if e := j.record.Load(); e != nil {
+		return e, nil
+	}
+	p := j.packed.Load()
+	if p == nil { // decoded meanwhile
+		return j.record.Load(), nil
+	}
+	rec, err := p.Job()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	j.record.CompareAndSwap(nil, &store.Entry[store.Job]{Value: rec, Revision: p.Revision}) // else another was faster
+	j.packed.Store(nil)
+	return j.record.Load(), nil
+}
+
+// now returns the record as stored last. Of one that cannot be decoded it has
+// what was read at the start.
+func (j *job) now() store.Job {
+	e, err := j.entry()
+	if err == nil {
+		return e.Value
+	}
+	b := j.brief()
+	return store.Job{
+		ID: j.id, State: b.state, Model: b.model, Submitter: b.submitter, VRAMGBEstimate: b.vram, Priority: b.priority,
+		Task: protocol.Task{Kind: b.kind}, Source: protocol.ModelSource{Engine: b.engine}, Error: err.Error(),
+		CreatedAt: b.created, StartedAt: b.started, FinishedAt: b.finished, NotBefore: b.notBefore,
+	}
+}
+
+// brief is what is looked at in all jobs. It costs no decoding.
+type brief struct {
+	lot
+	state                                 store.JobState
+	priority                              int
+	created, started, finished, notBefore time.Time
+	bytes                                 int64 // of the result
+	inputs                                bool  // the task names some of the studio's
+	hooks                                 bool  // webhooks are told of the job's end
+	telling                               bool  // one of them was not yet
+}
+
+func (j *job) brief() brief {
+	e := j.record.Load()
+	if e == nil {
+		if p := j.packed.Load(); p != nil {
+			engine := p.Kin.Source.Engine
+			if p.State().Final() { // memory has no sources of finished jobs
+				engine = ""
+			}
+			return brief{
+				lot: lot{p.Kin.Kind, p.Kin.Submitter, p.Kin.Model, engine, p.Kin.VRAMGBEstimate}, state: p.State(), priority: p.Priority,
+				created: p.CreatedAt(), started: p.StartedAt(), finished: p.FinishedAt(), notBefore: p.NotBefore(),
+				bytes: p.Bytes, inputs: p.HasInput, hooks: p.HasHook, telling: p.Telling,
+			}
+		}
+		e = j.record.Load() // decoded meanwhile
+	}
+	rec := &e.Value
+	b := brief{
+		lot: lotOf(rec), state: rec.State, priority: rec.Priority,
+		created: rec.CreatedAt, started: rec.StartedAt, finished: rec.FinishedAt, notBefore: rec.NotBefore,
+		inputs: len(rec.Inputs) > 0, hooks: len(rec.Hooks) > 0,
+		telling: slices.ContainsFunc(rec.Hooks, func(h store.Hook) bool { return !h.Done }),
+	}
+	if rec.Result != nil {
+		b.bytes = rec.Result.Bytes
+	}
+	return b
+}
+
+// revision returns that of the record as stored last.
+func (j *job) revision() uint64 {
+	if e := j.record.Load(); e != nil {
+		return e.Revision
+	}
+	if p := j.packed.Load(); p != nil {
+		return p.Revision
+	}
+	return j.record.Load().Revision // decoded meanwhile
+}
+
+// keep makes a record that of the job.
+func (j *job) keep(e *store.Entry[store.Job]) {
+	j.record.Store(e)
+	j.packed.Store(nil)
+}
 
 // change applies f to the job's record and stores it by compare-and-set. When
 // another writer was faster, f is asked again about what is stored now. An error
@@ -76,7 +170,10 @@ func (j *job) now() store.Job { return j.record.Load().Value }
 func (h *hub) change(ctx context.Context, j *job, f func(*store.Job) error) error {
 	ctx = context.WithoutCancel(ctx) // a caller that goes away must not leave memory and store apart
 	for try := range maxConflicts {
-		current := j.record.Load()
+		current, err := j.entry()
+		if err != nil {
+			return err
+		}
 		next := current.Value
 		if err := f(&next); err != nil {
 			return err
@@ -100,7 +197,7 @@ func (h *hub) change(ctx context.Context, j *job, f func(*store.Job) error) erro
 			h.publish(j, next, stored.Revision) // it was, only the answer got lost
 			return nil
 		}
-		j.record.Store(&stored)
+		j.keep(&stored)
 	}
 	return fmt.Errorf("change job %s: %w", j.id, store.ErrConflict)
 }
@@ -152,7 +249,7 @@ func (j *job) set(rec store.Job, revision uint64) {
 	if rec.State.Final() { // finished jobs stay in memory for lists: keep them small
 		rec.Task, rec.Source, rec.Past = protocol.Task{Kind: rec.Task.Kind}, protocol.ModelSource{}, nil
 	}
-	j.record.Store(&store.Entry[store.Job]{Value: rec, Revision: revision})
+	j.keep(&store.Entry[store.Job]{Value: rec, Revision: revision})
 	j.publish(client.EventState)
 }
 

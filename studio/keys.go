@@ -36,7 +36,7 @@ type caller struct {
 func (c caller) operator() bool { return c.key == "" }
 
 // sees says whether a job is the caller's business.
-func (c caller) sees(j *job) bool { return c.operator() || j.now().Submitter == c.key }
+func (c caller) sees(j *job) bool { return c.operator() || j.brief().submitter == c.key }
 
 // keys is who may use the API besides the operator. It asks the store each time:
 // a key that was revoked at one studio of several is void at all of them.

@@ -154,10 +154,10 @@ func (c *census) Collect(out chan<- prometheus.Metric) {
 func (h *hub) count() (states map[store.JobState]int, queue map[protocol.TaskKind]int) {
 	states, queue = map[store.JobState]int{}, map[protocol.TaskKind]int{}
 	for _, j := range h.all() {
-		now := j.now()
-		states[now.State]++
-		if now.State == store.Queued {
-			queue[now.Task.Kind]++
+		b := j.brief()
+		states[b.state]++
+		if b.state == store.Queued {
+			queue[b.kind]++
 		}
 	}
 	return states, queue

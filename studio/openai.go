@@ -240,7 +240,7 @@ func (s *Studio) begin(r *http.Request, task protocol.Task, model string, who ca
 		return nil, wrong(param, "%s", strings.TrimPrefix(err.Error(), "task."))
 	}
 	rec := store.Job{Task: task, Model: known.ID, Source: known.Source, VRAMGBEstimate: known.VRAMGBEstimate}
-	if !s.hub.served(lotOf(rec)) {
+	if !s.hub.served(lotOf(&rec)) {
 		return nil, &callError{
 			status: http.StatusServiceUnavailable, kind: kindServer, code: "no_worker", after: noWorkerWait,
 			message: fmt.Sprintf("no worker that takes jobs now can run the model %.200q", known.ID),

@@ -98,7 +98,7 @@ func (s *Studio) listJobs(w http.ResponseWriter, r *http.Request, who caller) {
 		return
 	}
 	out := client.JobList{Jobs: []client.JobStatus{}}
-	for _, j := range s.hub.list(after, limit+1, func(j *job) bool { return who.sees(j) && (state == "" || j.now().State == state) }) {
+	for _, j := range s.hub.list(after, limit+1, func(j *job) bool { return who.sees(j) && (state == "" || j.brief().state == state) }) {
 		if len(out.Jobs) == limit {
 			out.Next = cursor(out.Jobs[limit-1].ID)
 			break

@@ -53,7 +53,7 @@ type lot struct {
 	vram      float64
 }
 
-func lotOf(rec store.Job) lot {
+func lotOf(rec *store.Job) lot {
 	return lot{rec.Task.Kind, rec.Submitter, rec.Model, rec.Source.Engine, rec.VRAMGBEstimate}
 }
 
@@ -61,17 +61,16 @@ func newQueue() *queue { return &queue{waiting: map[string]int{}, share: map[str
 
 // add puts a job in its place.
 func (q *queue) add(j *job) {
-	rec := j.now()
-	j.priority, j.queued = rec.Priority, true
-	i, found := q.level(rec.Priority)
+	b := j.brief()
+	j.priority, j.queued = b.priority, true
+	i, found := q.level(b.priority)
 	if !found {
-		q.levels = slices.Insert(q.levels, i, &level{priority: rec.Priority, lots: map[lot]*bunch{}})
+		q.levels = slices.Insert(q.levels, i, &level{priority: b.priority, lots: map[lot]*bunch{}})
 	}
-	kin := lotOf(rec)
-	j.lot = q.levels[i].lots[kin]
+	j.lot = q.levels[i].lots[b.lot]
 	if j.lot == nil {
-		j.lot = &bunch{lot: kin}
-		q.levels[i].lots[kin] = j.lot
+		j.lot = &bunch{lot: b.lot}
+		q.levels[i].lots[b.lot] = j.lot
 	}
 	at, _ := slices.BinarySearchFunc(j.lot.jobs, j.id, byID)
 	j.lot.jobs = slices.Insert(j.lot.jobs, at, j)
@@ -129,7 +128,7 @@ func (q *queue) first(s *session, now time.Time) *job {
 		switch {
 		case head == nil:
 			continue
-		case warm != nil && now.Sub(head.now().CreatedAt) < warmWait:
+		case warm != nil && now.Sub(head.brief().created) < warmWait:
 			return warm
 		default:
 			return head
@@ -207,10 +206,10 @@ func (h *hub) dequeueLocked(j *job) {
 // reserveLocked gives the session the job before anything is written (§3.8.6).
 // The caller holds h.mu.
 func (h *hub) reserveLocked(s *session, j *job) {
-	rec := j.now()
+	b := j.brief()
 	h.dequeueLocked(j)
-	h.queue.taken(rec.Submitter)
-	s.held, s.warm = j, rec.Model
+	h.queue.taken(b.submitter)
+	s.held, s.warm = j, b.model
 	s.unnamed = time.Time{}
 }
 
@@ -223,7 +222,7 @@ func (h *hub) pickSessionLocked(j *job) *session {
 	}
 	var first *session
 	looked := 0
-	model := j.now().Model
+	model := j.brief().model
 	for _, s := range h.sessions {
 		if !s.eligible() || !s.fits(j) {
 			continue
@@ -245,8 +244,8 @@ func (h *hub) pickSessionLocked(j *job) *session {
 // when a worker is free; with a job in another state it does nothing. The caller
 // holds j.mu.
 func (h *hub) enqueue(ctx context.Context, j *job) {
-	rec := j.now()
-	if pause := time.Until(rec.NotBefore); rec.State == store.Queued && pause > 0 {
+	b := j.brief()
+	if pause := time.Until(b.notBefore); b.state == store.Queued && pause > 0 {
 		h.after(ctx, pause, func(ctx context.Context) {
 			j.mu.Lock()
 			defer j.mu.Unlock()
@@ -255,7 +254,7 @@ func (h *hub) enqueue(ctx context.Context, j *job) {
 		return
 	}
 	h.mu.Lock()
-	if j.now().State != store.Queued {
+	if j.brief().state != store.Queued {
 		h.mu.Unlock()
 		return
 	}

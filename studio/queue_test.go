@@ -18,7 +18,7 @@ import (
 // queued makes a job in memory as submit does.
 func queuedJob(id int, submitter, model string, priority int) *job {
 	j := newJob(fmt.Sprintf("%016x", id))
-	j.record.Store(&store.Entry[store.Job]{Value: store.Job{
+	j.keep(&store.Entry[store.Job]{Value: store.Job{
 		ID: j.id, State: store.Queued, Submitter: submitter, Model: model, Priority: priority, CreatedAt: time.Now(),
 		Task: protocol.Task{Kind: protocol.KindImage}, Source: protocol.ModelSource{Engine: protocol.EngineSDCpp},
 	}})
@@ -129,7 +129,7 @@ func TestQueueAgainstAList(t *testing.T) {
 			j := queuedJob(random.IntN(1<<30)<<10+i%1024, string(rune('a'+random.IntN(5))), string(rune('m'+random.IntN(3))), random.IntN(5)-2)
 			rec := j.now()
 			rec.VRAMGBEstimate = float64(random.IntN(3) * 8)
-			j.record.Store(&store.Entry[store.Job]{Value: rec})
+			j.keep(&store.Entry[store.Job]{Value: rec})
 			if random.IntN(8) == 0 {
 				j.refuse("s")
 			}

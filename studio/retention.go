@@ -48,19 +48,17 @@ func (s *Studio) housekeep(ctx context.Context) {
 // take too much room. A job that still has something to tell is kept.
 func (h *hub) outdated(now time.Time) []*job {
 	h.mu.Lock()
-	ended := slices.DeleteFunc(slices.Clone(h.order), func(j *job) bool { return !j.now().State.Final() })
+	ended := slices.DeleteFunc(slices.Clone(h.order), func(j *job) bool { return !j.brief().state.Final() })
 	h.mu.Unlock()
-	slices.SortStableFunc(ended, func(a, b *job) int { return b.now().FinishedAt.Compare(a.now().FinishedAt) }) // newest first
+	slices.SortStableFunc(ended, func(a, b *job) int { return b.brief().finished.Compare(a.brief().finished) }) // newest first
 	var out []*job
 	kept, bytes := 0, int64(0)
 	for _, j := range ended {
-		rec := j.now()
+		b := j.brief()
 		kept++
-		if rec.Result != nil {
-			bytes += rec.Result.Bytes
-		}
-		old := now.Sub(rec.FinishedAt) > h.cfg.KeepFor || kept > h.cfg.KeepJobs || bytes > h.cfg.KeepBytes
-		if old && !slices.ContainsFunc(rec.Hooks, func(hook store.Hook) bool { return !hook.Done }) {
+		bytes += b.bytes
+		old := now.Sub(b.finished) > h.cfg.KeepFor || kept > h.cfg.KeepJobs || bytes > h.cfg.KeepBytes
+		if old && !b.telling {
 			out = append(out, j)
 		}
 	}
@@ -114,11 +112,11 @@ func (h *hub) discard(ctx context.Context, jobs []*job) (int, error) {
 func (h *hub) retireOne(ctx context.Context, j *job) (*store.Result, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	e := j.record.Load()
-	if !e.Value.State.Final() {
+	e, err := j.entry()
+	if err != nil || !e.Value.State.Final() { // what cannot be read stays as it is
 		return nil, errStale
 	}
-	err := h.store.Jobs.Delete(context.WithoutCancel(ctx), j.id, e.Revision)
+	err = h.store.Jobs.Delete(context.WithoutCancel(ctx), j.id, e.Revision)
 	if errors.Is(err, store.ErrConflict) {
 		return nil, errStale
 	}

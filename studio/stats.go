@@ -24,16 +24,16 @@ func (s *Studio) statistics(w http.ResponseWriter, r *http.Request) {
 		}
 		hours = n
 	}
-	var records []store.Job
+	var records []brief
 	for _, j := range s.hub.all() {
-		records = append(records, j.now())
+		records = append(records, j.brief())
 	}
 	writeJSON(w, http.StatusOK, tally(records, time.Now().UTC(), hours))
 }
 
 // tally counts records by the hour in which they ended. The last hour is the one
 // that now is in.
-func tally(records []store.Job, now time.Time, hours int) client.Stats {
+func tally(records []brief, now time.Time, hours int) client.Stats {
 	out := client.Stats{States: map[client.State]int{}, Hours: make([]client.Hour, hours)}
 	first := now.Truncate(time.Hour).Add(-time.Duration(hours-1) * time.Hour)
 	waits, runs := make([][]float64, hours), make([][]float64, hours)
@@ -41,18 +41,18 @@ func tally(records []store.Job, now time.Time, hours int) client.Stats {
 		out.Hours[i].Start = first.Add(time.Duration(i) * time.Hour)
 	}
 	for _, rec := range records {
-		out.States[client.State(rec.State)]++
-		i := int(rec.FinishedAt.Sub(first) / time.Hour)
-		if rec.FinishedAt.Before(first) || i >= hours {
+		out.States[client.State(rec.state)]++
+		i := int(rec.finished.Sub(first) / time.Hour)
+		if rec.finished.Before(first) || i >= hours {
 			continue
 		}
 		hour := &out.Hours[i]
-		switch rec.State {
+		switch rec.state {
 		case store.Done:
 			hour.Done++
-			if !rec.StartedAt.IsZero() { // delivered late, without an attempt that is known
-				waits[i] = append(waits[i], max(0, rec.StartedAt.Sub(rec.CreatedAt).Seconds()))
-				runs[i] = append(runs[i], max(0, rec.FinishedAt.Sub(rec.StartedAt).Seconds()))
+			if !rec.started.IsZero() { // delivered late, without an attempt that is known
+				waits[i] = append(waits[i], max(0, rec.started.Sub(rec.created).Seconds()))
+				runs[i] = append(runs[i], max(0, rec.finished.Sub(rec.started).Seconds()))
 			}
 		case store.Failed:
 			hour.Failed++

@@ -12,20 +12,20 @@ import (
 // of now, and what ended before the first is counted by state only.
 func TestTally(t *testing.T) {
 	now := time.Date(2026, 5, 4, 12, 30, 0, 0, time.UTC)
-	job := func(state store.JobState, ended, ran, waited time.Duration) store.Job {
+	job := func(state store.JobState, ended, ran, waited time.Duration) brief {
 		end := now.Add(-ended)
-		return store.Job{State: state, FinishedAt: end, StartedAt: end.Add(-ran), CreatedAt: end.Add(-ran - waited)}
+		return brief{state: state, finished: end, started: end.Add(-ran), created: end.Add(-ran - waited)}
 	}
 	late := job(store.Done, 0, 0, 0) // delivered without an attempt that is known
-	late.StartedAt = time.Time{}
-	got := tally([]store.Job{
+	late.started = time.Time{}
+	got := tally([]brief{
 		job(store.Done, time.Minute, 4*time.Second, time.Second), job(store.Done, 2*time.Minute, 8*time.Second, 3*time.Second),
 		job(store.Done, 3*time.Minute, 6*time.Second, 2*time.Second), late,
 		job(store.Failed, 31*time.Minute, 0, 0), job(store.Cancelled, 90*time.Minute, 0, 0),
 		job(store.Done, 2*time.Hour+31*time.Minute, 0, 0), // before the first hour
-		{State: store.Running},
-		{State: store.Queued},
-		{State: store.Queued},
+		{state: store.Running},
+		{state: store.Queued},
+		{state: store.Queued},
 	}, now, 3)
 	if len(got.Hours) != 3 || !got.Hours[0].Start.Equal(now.Truncate(time.Hour).Add(-2*time.Hour)) {
 		t.Fatalf("hours %+v", got.Hours)

@@ -166,7 +166,7 @@ func (s *Studio) load(ctx context.Context) (err error) {
 	if s.people, err = loadRegistry(ctx, s.store, s.cfg.Log, s.changes); err != nil {
 		return err
 	}
-	jobs, bad, err := readJobs(ctx, s.store)
+	has, err := readJobs(ctx, s.store)
 	if err != nil {
 		return err
 	}
@@ -176,7 +176,7 @@ func (s *Studio) load(ctx context.Context) (err error) {
 	if err := seedModels(ctx, s.store.Models); err != nil {
 		return err
 	}
-	if s.hub, err = loadHub(ctx, s.cfg, s.store, jobs, bad); err != nil {
+	if s.hub, err = loadHub(ctx, s.cfg, s.store, has); err != nil {
 		return err
 	}
 	inputs, _, err := s.store.Inputs.All(ctx) // what cannot be read was said
@@ -190,7 +190,7 @@ func (s *Studio) load(ctx context.Context) (err error) {
 	s.webhooks = newWebhooks(s.hub, s.cfg, s.store.Webhooks)
 	s.hub.ended = s.webhooks.ended
 	s.metrics.registry.MustRegister(newCensus(s))
-	if len(jobs) > muchToRead {
+	if len(has.jobs) > muchToRead {
 		debug.FreeOSMemory() // reading left more behind than is kept
 	}
 	s.handler, err = s.routes()

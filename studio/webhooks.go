@@ -176,11 +176,10 @@ func (k *webhooks) recover() {
 	k.hub.mu.Lock()
 	defer k.hub.mu.Unlock()
 	for _, j := range k.hub.order {
-		rec := j.now()
-		if !rec.State.Final() {
+		if b := j.brief(); !b.state.Final() || !b.telling {
 			continue
 		}
-		for _, hook := range rec.Hooks {
+		for _, hook := range j.now().Hooks {
 			if !hook.Done { // when it is not due, tell finds the time
 				k.add(j.id, hook.Next)
 				break
@@ -372,11 +371,10 @@ func (k *webhooks) test(ctx context.Context, w store.Webhook) error {
 func (h *hub) deliveries() map[string]client.Deliveries {
 	out := map[string]client.Deliveries{}
 	for _, j := range h.all() {
-		rec := j.now()
-		if !rec.State.Final() {
+		if b := j.brief(); !b.state.Final() || !b.hooks {
 			continue
 		}
-		for _, hook := range rec.Hooks {
+		for _, hook := range j.now().Hooks {
 			sum := out[hook.ID]
 			switch {
 			case !hook.Done:
@@ -387,7 +385,7 @@ func (h *hub) deliveries() map[string]client.Deliveries {
 				sum.Delivered++
 			}
 			if hook.At.After(sum.LastAt) {
-				sum.LastAt, sum.LastJob, sum.LastError = hook.At, rec.ID, hook.Error
+				sum.LastAt, sum.LastJob, sum.LastError = hook.At, j.id, hook.Error
 			}
 			out[hook.ID] = sum
 		}

@@ -80,6 +80,18 @@ func (b *Bucket[T]) All(ctx context.Context) (all []Entry[T], bad []error, err e
 // Each calls f with every record, and returns an error in bad for each that
 // cannot be read. Shards are read side by side, so calls of f may overlap.
 func (b *Bucket[T]) Each(ctx context.Context, f func(Entry[T])) (bad []error, err error) {
+	return b.eachEntry(ctx, func(_ int, e jetstream.KeyValueEntry) error {
+		entry, err := b.decode(e)
+		if err == nil {
+			f(entry)
+		}
+		return err
+	})
+}
+
+// eachEntry calls f with every record and the number of its shard. An error of f
+// goes to bad. Calls of f overlap for records of different shards.
+func (b *Bucket[T]) eachEntry(ctx context.Context, f func(shard int, e jetstream.KeyValueEntry) error) (bad []error, err error) {
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
 	for i, kv := range b.shards {
@@ -89,14 +101,11 @@ func (b *Bucket[T]) Each(ctx context.Context, f func(Entry[T])) (bad []error, er
 				if e.Operation() != jetstream.KeyValuePut {
 					return nil
 				}
-				entry, err := b.decode(e)
-				if err != nil {
+				if err := f(i, e); err != nil {
 					mu.Lock()
 					defer mu.Unlock()
 					bad = append(bad, fmt.Errorf("record %s of %s: %w", e.Key(), kv.Bucket(), err))
-					return nil
 				}
-				f(entry)
 				return nil
 			})
 		})
