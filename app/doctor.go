@@ -23,6 +23,7 @@ import (
 	"studioworker/gpu"
 	"studioworker/worker/atomicfile"
 	"studioworker/worker/availability/disk"
+	"studioworker/worker/availability/presence"
 	"studioworker/worker/config"
 	"studioworker/worker/doctor"
 	"studioworker/worker/observe"
@@ -38,7 +39,7 @@ func (c *command) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "doctor [--json] [--bundle FILE.zip]", Short: "Look for what keeps the worker from working", Args: noArgs,
 		Long: `Look for what keeps the worker from working: files, disk, the way to the studio,
-clock, credentials, graphics, engines, ports, tray, update feed. Each problem comes
+clock, credentials, graphics, engines, ports, presence, tray, update feed. Each problem comes
 with what mends it. Exits 1 when there is one.
 
 --bundle writes what was found, the config with its secrets masked, and the newest
@@ -82,7 +83,7 @@ func (c *command) examine(ctx context.Context, path string, running, show bool) 
 	cfg := doctor.Config{
 		Path: path, Version: Version, Feed: Feed, Running: running,
 		Open:   open,
-		Lookup: net.DefaultResolver.LookupHost, FreeDisk: disk.Free, GPUs: cards.List,
+		Lookup: net.DefaultResolver.LookupHost, IdleFor: presence.New().IdleFor, FreeDisk: disk.Free, GPUs: cards.List,
 		Engines: func(ctx context.Context) []observe.Engine { return foundEngines(ctx, open, log) },
 	}
 	if canShow() {

@@ -52,6 +52,7 @@ const (
 	CheckGPU         = "gpu"
 	CheckEngines     = "engines"
 	CheckPorts       = "ports"
+	CheckPresence    = "presence"
 	CheckTray        = "tray"
 	CheckUpdate      = "update"
 	skippedForConfig = "the config cannot be read"
@@ -79,6 +80,8 @@ type Config struct {
 	FreeDisk func(dir string) (uint64, error)
 	GPUs     func(context.Context) ([]gpu.Device, error)
 	Engines  func(context.Context) []observe.Engine
+	// IdleFor says how long nobody has used this computer, or why it cannot tell.
+	IdleFor func(context.Context) (time.Duration, error)
 	// TrayHost says whether the desktop shows tray icons; nil where there is no desktop.
 	TrayHost func(context.Context) (bool, error)
 }
@@ -134,6 +137,11 @@ func (d *doctor) files() {
 		d.problem(CheckConfig, fmt.Errorf("the folder of the config takes no files: %w", err), "chown and chmod 700 "+dir)
 		return
 	}
+	// A wrong address is the studio's finding.
+	if bad, ok := errors.AsType[*config.KeyError](store.Get().Validate()); ok && bad.Key != "api_base_url" {
+		d.problem(CheckConfig, bad, "change "+bad.Key+" in "+d.cfg.Path)
+		return
+	}
 	d.ok(CheckConfig, d.cfg.Path)
 }
 
@@ -178,6 +186,7 @@ func (d *doctor) machine(ctx context.Context) {
 	d.graphics(ctx)
 	d.engines(ctx)
 	d.ports(ctx)
+	d.presence(ctx)
 	d.tray(ctx)
 }
 
@@ -237,13 +246,15 @@ func (d *doctor) ports(ctx context.Context) {
 	}
 	c := d.store.Get()
 	var wanted []string
-	for _, port := range []*uint16{c.LocalAPIPort, c.StreamPort} {
-		if port != nil && *port != 0 {
-			wanted = append(wanted, net.JoinHostPort("127.0.0.1", strconv.Itoa(int(*port))))
-		}
+	if port := c.LocalAPIPort; port != nil && *port != 0 {
+		wanted = append(wanted, net.JoinHostPort("127.0.0.1", strconv.Itoa(int(*port))))
 	}
 	if c.HealthListen != "" {
 		wanted = append(wanted, c.HealthListen)
+	}
+	if len(wanted) > 1 && wanted[0] == wanted[1] {
+		d.problem(CheckPorts, fmt.Errorf("local_api_port and health_listen are both %s", wanted[0]), "set another port in the config")
+		return
 	}
 	switch {
 	case len(wanted) == 0:
@@ -266,6 +277,25 @@ func (d *doctor) ports(ctx context.Context) {
 	d.ok(CheckPorts, strings.Join(wanted, ", "))
 }
 
+// presence asks what only_when_idle depends on.
+func (d *doctor) presence(ctx context.Context) {
+	switch {
+	case d.store == nil:
+		d.skipped(CheckPresence, skippedForConfig)
+		return
+	case !d.store.Get().OnlyWhenIdle:
+		d.skipped(CheckPresence, "only_when_idle is off")
+		return
+	}
+	if _, err := d.cfg.IdleFor(ctx); err != nil {
+		d.problem(CheckPresence, fmt.Errorf("this computer does not tell whether somebody uses it, so no job is taken: %w", err),
+			"turn only_when_idle off, or name weekly_hours instead")
+		return
+	}
+	d.ok(CheckPresence, "this computer tells whether somebody uses it")
+}
+
+// tray asks the desktop.
 func (d *doctor) tray(ctx context.Context) {
 	if d.cfg.TrayHost == nil {
 		d.skipped(CheckTray, "no desktop here")

@@ -79,6 +79,7 @@ func newPatient(t *testing.T) *patient {
 	p.config = config.Default()
 	p.config.APIBaseURL, p.config.CAFile, p.config.ModelsRoot = p.studio.URL, ca, filepath.Join(dir, "models")
 	p.config.AutoUpdateFeed, p.config.LocalAPIPort = p.studio.URL+"/feed", &port
+	p.config.OnlyWhenIdle = true
 	p.config.WorkerID, p.config.AuthToken = "w-1", protocol.Secret(token)
 	p.cfg = Config{
 		Path: path, Version: "1.0.0",
@@ -94,6 +95,7 @@ func newPatient(t *testing.T) *patient {
 				{ID: "sd-cpp", Problem: "sd-cli is not installed", Fix: "studio-worker engines install sd-cpp"},
 			}
 		},
+		IdleFor:  func(context.Context) (time.Duration, error) { return time.Second, nil },
 		TrayHost: func(context.Context) (bool, error) { return true, nil },
 	}
 	return p
@@ -144,7 +146,7 @@ func TestHealthyWorkerHasNoProblem(t *testing.T) {
 	}
 	want := []string{
 		CheckConfig, CheckDisk, CheckDNS, CheckProxy, CheckTLS, CheckStudio, CheckClock, CheckToken,
-		CheckGPU, CheckEngines, CheckPorts, CheckTray, CheckUpdate,
+		CheckGPU, CheckEngines, CheckPorts, CheckPresence, CheckTray, CheckUpdate,
 	}
 	if !slices.Equal(names, want) {
 		t.Errorf("checks %v, want %v", names, want)
@@ -239,6 +241,9 @@ func TestEachFaultIsNamedAlone(t *testing.T) {
 			}
 			t.Cleanup(func() { _ = listener.Close() })
 		}, "in use"},
+		{CheckPresence, func(_ *testing.T, p *patient) {
+			p.cfg.IdleFor = func(context.Context) (time.Duration, error) { return 0, errors.New("there is no session bus") }
+		}, "no session bus"},
 		{CheckTray, func(_ *testing.T, p *patient) {
 			p.cfg.TrayHost = func(context.Context) (bool, error) { return false, nil }
 		}, "no tray icons"},
@@ -274,6 +279,30 @@ func TestDoctorNamesWhatIsWrongWithTheSettings(t *testing.T) {
 		p.write = false
 		found := problems(p.findings(t))
 		if len(found) != 1 || found[0].Check != CheckStudio && found[0].Check != CheckConfig {
+			t.Errorf("problems %+v", found)
+		}
+	})
+	t.Run("a value", func(t *testing.T) {
+		p := newPatient(t)
+		if _, err := p.cfg.Open(); !errors.Is(err, config.ErrMissing) {
+			t.Fatal(err)
+		}
+		text := fmt.Sprintf("api_base_url = %q\nvram_threshold_gb = 1\nhealth_listen = \"0.0.0.0:9791\"\nca_file = %q\n", p.studio.URL, p.config.CAFile)
+		if err := os.WriteFile(p.cfg.Path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p.write = false
+		found := p.findings(t)
+		if found[0].Check != CheckConfig || found[0].Result != Problem || !strings.Contains(found[0].Fix, "change health_listen in ") {
+			t.Errorf("found %+v", found[0])
+		}
+	})
+	t.Run("a port for two", func(t *testing.T) {
+		p := newPatient(t)
+		p.config.HealthListen = fmt.Sprintf("127.0.0.1:%d", *p.config.LocalAPIPort)
+		p.config.StreamPort = p.config.LocalAPIPort // without effect
+		found := problems(p.findings(t))
+		if len(found) != 1 || found[0].Check != CheckPorts || !strings.Contains(found[0].Detail, "are both") {
 			t.Errorf("problems %+v", found)
 		}
 	})

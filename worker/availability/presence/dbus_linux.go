@@ -12,25 +12,26 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// A desktop answers one of these with the milliseconds since the last input.
-func desktops() []struct {
+// source is a desktop that answers with the milliseconds since the last input.
+type source struct {
 	name, method string
 	path         dbus.ObjectPath
-} {
-	return []struct {
-		name, method string
-		path         dbus.ObjectPath
-	}{
-		{"org.gnome.Mutter.IdleMonitor", "org.gnome.Mutter.IdleMonitor.GetIdletime", "/org/gnome/Mutter/IdleMonitor/Core"},
-		// KDE. One that answered in seconds would seem busier than it is.
-		{"org.freedesktop.ScreenSaver", "org.freedesktop.ScreenSaver.GetSessionIdleTime", "/org/freedesktop/ScreenSaver"},
+	wayland      bool // it tells on Wayland, too
+}
+
+func desktops() []source {
+	return []source{
+		{"org.gnome.Mutter.IdleMonitor", "org.gnome.Mutter.IdleMonitor.GetIdletime", "/org/gnome/Mutter/IdleMonitor/Core", true},
+		// KDE. One that answered in seconds would seem busier than it is. On Wayland Plasma 6
+		// says that it cannot tell, and Plasma 5 says 0, as if somebody always typed.
+		{"org.freedesktop.ScreenSaver", "org.freedesktop.ScreenSaver.GetSessionIdleTime", "/org/freedesktop/ScreenSaver", false},
 	}
 }
 
 // askDesktop asks GNOME, then KDE, over a connection of its own: the one that the
 // rest of the program shares must not end with it. Nothing is started by it, no
 // bus and no desktop.
-func askDesktop(ctx context.Context) (time.Duration, error) {
+func askDesktop(ctx context.Context, onWayland bool) (time.Duration, error) {
 	address := busAddress()
 	if address == "" {
 		return 0, errors.New("there is no session bus")
@@ -42,6 +43,9 @@ func askDesktop(ctx context.Context) (time.Duration, error) {
 	defer func() { _ = conn.Close() }() // nothing was left to send
 	var missing []error
 	for _, d := range desktops() {
+		if onWayland && !d.wayland {
+			continue
+		}
 		reply := conn.Object(d.name, d.path).CallWithContext(ctx, d.method, dbus.FlagNoAutoStart)
 		if reply.Err != nil {
 			missing = append(missing, fmt.Errorf("%s: %w", d.name, reply.Err))

@@ -7,7 +7,10 @@ import (
 	"studioworker/worker/engine/process"
 )
 
-func idleFor(ctx context.Context) (time.Duration, error) {
+// platform is what a Reader keeps between two questions: nothing here.
+type platform struct{}
+
+func (platform) idleFor(ctx context.Context) (time.Duration, error) {
 	var last hidIdle
 	_, err := process.Run(ctx, process.Config{
 		Path: "/usr/sbin/ioreg", Args: []string{"-r", "-d", "1", "-c", "IOHIDSystem"}, WallLimit: askLimit,

@@ -8,6 +8,9 @@ import (
 	"time"
 )
 
-func idleFor(context.Context) (time.Duration, error) {
+// platform is what a Reader keeps between two questions: nothing here.
+type platform struct{}
+
+func (platform) idleFor(context.Context) (time.Duration, error) {
 	return 0, errors.New("this system has no way that is known here")
 }

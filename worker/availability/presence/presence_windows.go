@@ -11,7 +11,10 @@ import (
 // lastInputInfo is LASTINPUTINFO of the Windows API.
 type lastInputInfo struct{ size, ticks uint32 }
 
-func idleFor(context.Context) (time.Duration, error) {
+// platform is what a Reader keeps between two questions: nothing here.
+type platform struct{}
+
+func (platform) idleFor(context.Context) (time.Duration, error) {
 	last := windows.NewLazySystemDLL("user32.dll").NewProc("GetLastInputInfo")
 	now := windows.NewLazySystemDLL("kernel32.dll").NewProc("GetTickCount")
 	for _, proc := range []*windows.LazyProc{last, now} {
