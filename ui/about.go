@@ -56,7 +56,7 @@ func newAboutPage(tr *words.Printer, a actions, c Controls, copyText func(string
 			case errors.Is(err, errors.ErrUnsupported):
 				write(p.trouble, tr.T("This copy does not update itself"))
 			case err != nil:
-				write(p.trouble, err.Error())
+				write(p.trouble, reason(tr, err))
 			}
 		})
 	}

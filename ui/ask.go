@@ -49,7 +49,7 @@ func (a asker) path(title, suggestion string, save func(path string, done func(e
 		save(field.Text, func(err error) {
 			ok.Enable()
 			if err != nil {
-				note.SetText(a.tr.T("Not saved: %s", err))
+				note.SetText(a.tr.T("Not saved: %s", reason(a.tr, err)))
 				return
 			}
 			d.Hide()

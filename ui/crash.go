@@ -81,7 +81,7 @@ func (n *crashNote) open() {
 				}
 				send.Enable()
 				discard.Enable()
-				write(note, n.tr.T("That did not work: %s", err))
+				write(note, n.tr.T("That did not work: %s", reason(n.tr, err)))
 			})
 		}
 	}

@@ -90,7 +90,7 @@ func newJobDetail(tr *words.Printer, l *loader, a actions, c Controls, win fyne.
 	d.open.OnTapped = func() {
 		write(d.openFails, "")
 		if err := c.Open(d.job.Path); err != nil {
-			write(d.openFails, tr.T("The result could not be opened: %s", err))
+			write(d.openFails, tr.T("The result could not be opened: %s", reason(tr, err)))
 		}
 		show(d.openFails, d.openFails.Text != "")
 	}
@@ -196,7 +196,7 @@ func (d *jobDetail) showPicture(j observe.RecentJob, picture bool) {
 				return
 			}
 			if err != nil {
-				write(d.problem, d.tr.T("The picture cannot be shown: %s", err))
+				write(d.problem, d.tr.T("The picture cannot be shown: %s", reason(d.tr, err)))
 				show(d.problem, true)
 				show(d.frame, false)
 				return
@@ -216,7 +216,7 @@ func (d *jobDetail) openPicture() {
 		switch {
 		case !v.open():
 		case err != nil:
-			v.fail(d.tr.T("The picture cannot be shown: %s", err))
+			v.fail(d.tr.T("The picture cannot be shown: %s", reason(d.tr, err)))
 		default:
 			v.show(img)
 		}
@@ -246,7 +246,7 @@ func (d *jobDetail) fetchLog() {
 		case d.key != key: // another one by now
 			d.fetchLog()
 		case err != nil:
-			write(d.log, d.tr.T("The log cannot be read: %s", err))
+			write(d.log, d.tr.T("The log cannot be read: %s", reason(d.tr, err)))
 		default:
 			var shown string
 			shown, d.wholeLog = model.JobLog(d.tr, lines, dropped, time.Local)

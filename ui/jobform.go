@@ -28,6 +28,10 @@ type jobForm struct {
 	note   *label
 	serves []string // wire kinds, in the order of kind's options
 	busy   bool
+
+	toggle  *widget.Button // opens and closes the form; hidden where there is none
+	offered bool           // there is a private studio that can take jobs
+	wanted  bool           // the person, or an empty history, wants to see it
 }
 
 func newJobForm(tr *words.Printer, a actions, c Controls) *jobForm {
@@ -37,7 +41,12 @@ func newJobForm(tr *words.Printer, a actions, c Controls) *jobForm {
 		text: newEntry(""),
 		run:  widget.NewButton(tr.T("Run"), nil),
 		note: newErrorLabel(),
+
+		toggle: widget.NewButton(tr.T("New job"), nil),
 	}
+	f.toggle.OnTapped = func() { f.want(!f.wanted) }
+	f.toggle.Hide()
+	f.text.onEscape = func() { f.want(false) }
 	f.run.Importance = widget.HighImportance
 	f.run.Disable()
 	f.kind.OnChanged = func(string) { f.text.SetPlaceHolder(model.KindHint(tr, f.wireKind())) }
@@ -59,7 +68,7 @@ func newJobForm(tr *words.Printer, a actions, c Controls) *jobForm {
 				f.text.SetText("")
 				f.say(tr.T("Queued. It shows below when it runs."), model.ToneGood)
 			} else {
-				f.say(tr.T("Not queued: %s", err), model.ToneBad)
+				f.say(tr.T("Not queued: %s", reason(tr, err)), model.ToneBad)
 			}
 			f.enable()
 		})
@@ -91,9 +100,36 @@ func (f *jobForm) say(s string, t model.Tone) {
 	write(f.note, s)
 }
 
+// want opens or closes the form.
+func (f *jobForm) want(on bool) {
+	f.wanted = on
+	f.arrange()
+	canvas := fyne.CurrentApp().Driver().CanvasForObject(f.toggle)
+	switch {
+	case canvas == nil: // the page is not in a window yet
+	case on && f.offered:
+		canvas.Focus(f.text)
+	case f.offered:
+		canvas.Focus(f.toggle)
+	}
+}
+
+func (f *jobForm) arrange() {
+	show(f.toggle, f.offered)
+	show(f.root, f.offered && f.wanted)
+	f.toggle.Importance = widget.MediumImportance
+	if f.wanted {
+		f.toggle.Importance = widget.LowImportance
+	}
+	f.toggle.Refresh()
+}
+
 // show offers the form for the kinds served here.
 func (f *jobForm) show(private bool, serves []string) {
-	show(f.root, private && len(serves) > 0)
+	if offered := private && len(serves) > 0; offered != f.offered {
+		f.offered = offered
+		f.arrange()
+	}
 	if slices.Equal(f.serves, serves) {
 		return
 	}

@@ -43,6 +43,8 @@ type jobsPage struct {
 	selected string    // key of the job in the detail
 	chosen   bool      // a person selected it; else the newest is shown
 	thumbs   *thumbnails
+
+	drawnOnce bool // the form stays as it was at the first look until somebody opens or closes it
 }
 
 func newJobsPage(tr *words.Printer, v *values, l *loader, a actions, c Controls, win fyne.Window, copyText func(string)) *jobsPage {
@@ -62,14 +64,14 @@ func newJobsPage(tr *words.Printer, v *values, l *loader, a actions, c Controls,
 	p.thumbs.arrived = p.list.Refresh
 	p.wireFilter()
 	p.empty.Alignment = fyne.TextAlignCenter
-	history := container.NewStack(newPanel(colorSurface, 8, true), pad(4, 4, 4, 4, p.list), container.NewCenter(p.empty))
-	left := container.NewBorder(pad(0, 8, 0, 0, p.running.root), nil, nil, nil, history)
+	history := container.NewStack(newPanel(colorSurface, 8, true), pad(2, 2, 4, 4, p.list), container.NewCenter(p.empty))
+	left := container.NewBorder(pad(0, 4, 0, 0, p.running.root), nil, nil, nil, history)
 	split := container.NewHSplit(pad(0, 0, 0, 4, left), pad(0, 0, 4, 0, p.detail.root))
 	split.SetOffset(0.5)
-	filter := line(row(8, container.New(sized{w: 130}, p.kind), container.New(sized{w: 140}, p.outcome)),
+	filter := line(row(8, p.form.toggle, container.New(sized{w: 130}, p.kind), container.New(sized{w: 140}, p.outcome)),
 		pad(0, 0, 8, 8, p.search), row(8, p.kept.button, p.veil))
-	page := container.NewBorder(stack(0, p.form.root, pad(0, 8, 0, 0, filter)), nil, nil, nil, split)
-	p.root = pad(margin-6, margin, margin, margin, page)
+	page := container.NewBorder(stack(0, p.form.root, pad(0, 4, 0, 0, filter)), nil, nil, nil, split)
+	p.root = pad(6, 6, margin, margin, page) // little below: each row counts in a small window
 	return p
 }
 
@@ -111,6 +113,11 @@ func (p *jobsPage) showValues(s model.Snapshot, r model.Running, now time.Time) 
 
 // showJobs draws the history.
 func (p *jobsPage) showJobs(jobs []observe.RecentJob, now time.Time) {
+	if !p.drawnOnce && len(jobs) == 0 { // a page without jobs says how to get one
+		p.form.wanted = true
+		p.form.arrange()
+	}
+	p.drawnOnce = true
 	p.jobs = jobs
 	p.arrange(now)
 }
@@ -342,8 +349,8 @@ type jobRow struct {
 }
 
 const (
-	rowHeight = 52
-	dayHeight = 26
+	rowHeight = 48
+	dayHeight = 23
 )
 
 func newJobRow() *jobRow {
@@ -364,9 +371,9 @@ func newJobRow() *jobRow {
 	r.outcome.SizeName = theme.SizeNameCaptionText
 	pill := centred(container.NewStack(newPanel(colorRaised, 8, false), pad(0, 0, 4, 4, r.outcome)))
 	face := container.New(sized{w: 40, h: 40}, newPanel(colorRaised, 6, false), pad(10, 10, 10, 10, r.glyph), r.picture)
-	r.job = container.NewStack(r.ground, pad(4, 4, 8, 8,
-		container.NewBorder(nil, nil, pad(2, 2, 0, 6, face), pill, centred(stack(-2, r.title, r.facts)))))
-	r.root = container.New(sized{h: rowHeight}, r.job, pad(0, 0, 5, 5, r.day))
+	r.job = container.NewStack(r.ground, pad(2, 2, 8, 8,
+		container.NewBorder(nil, nil, pad(0, 0, 0, 6, face), pill, centred(stack(-5, r.title, r.facts)))))
+	r.root = container.New(sized{h: rowHeight}, r.job, centred(pad(0, 0, 5, 5, r.day)))
 	r.ExtendBaseWidget(r)
 	return r
 }
@@ -408,7 +415,6 @@ type runningSlot struct {
 	bar    *meter
 	gauge  fyne.CanvasObject // the bar with what is around it
 	title  *label
-	step   *label
 	cancel *widget.Button
 	kind   string
 	id     string
@@ -416,14 +422,13 @@ type runningSlot struct {
 
 func newRunningSlot(tr *words.Printer, v *values, c Controls, ask asker) *runningSlot {
 	s := &runningSlot{
-		glyph: widget.NewIcon(nil), bar: newMeter(), title: text(v.jobTitle), step: small(text(v.jobProgress)),
+		glyph: widget.NewIcon(nil), bar: newMeter(), title: text(v.jobTitle),
 		cancel: widget.NewButton(tr.T("Cancel"), nil),
 	}
 	s.title.TextStyle.Bold = true
 	s.bar.bind(v.jobFraction)
 	s.gauge = pad(4, 0, labelInset, labelInset, container.New(sized{h: meterHeight}, s.bar))
 	s.gauge.Hide()
-	s.step.Hide()
 	s.cancel.Disable()
 	s.cancel.OnTapped = func() {
 		id := s.id // the next job must not be stopped in its place
@@ -433,17 +438,15 @@ func newRunningSlot(tr *words.Printer, v *values, c Controls, ask asker) *runnin
 	face := container.New(sized{w: 24, h: 24}, s.glyph)
 	lines := stack(-2,
 		container.NewBorder(nil, nil, nil, dropped(newBoundLabel(v.jobElapsed)), s.title),
-		small(text(v.jobFacts)),
-		s.step,
+		tipped(small(text(v.jobFacts))),
 		s.gauge)
-	s.root = container.NewStack(newPanel(colorSurface, 8, true), container.New(sized{w: 160, h: 92},
+	s.root = container.NewStack(newPanel(colorSurface, 8, true), container.New(sized{w: 160, h: 72},
 		pad(6, 6, 12, 8, container.NewBorder(nil, nil, pad(0, 0, 0, 6, container.NewCenter(face)), pad(0, 0, 6, 0, centred(s.cancel)), centred(lines)))))
 	return s
 }
 
 func (s *runningSlot) show(r model.Running) {
 	show(s.gauge, r.Measured)
-	show(s.step, r.Active)
 	s.id = r.ID
 	enable(s.cancel, r.Active)
 	if s.kind != r.Kind || s.glyph.Resource == nil {

@@ -9,14 +9,17 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"fyne.io/fyne/v2"
 	"fyne.io/fyne/v2/test"
+	"fyne.io/fyne/v2/theme"
 	"fyne.io/fyne/v2/widget"
 
+	"studioworker/ui/words"
 	"studioworker/worker/observe"
 )
 
@@ -77,7 +80,7 @@ func TestJobsPage(t *testing.T) {
 	now := time.Now()
 	a := observe.RecentJob{ID: "a", Kind: "image", Preview: "a fox", Prompt: "a fox\nand a hare", Started: now, Outcome: observe.OutcomeCompleted, ThumbnailPath: thumb}
 	finish(w, a, observe.RecentJob{ID: "b", Kind: "audio_tts", Preview: "hello", Started: now, Outcome: observe.OutcomeFailed, Error: "no voice", Class: "timeout"})
-	if p.empty.Visible() || len(p.items) != 3 || p.items[0].Day == "" || p.items[1].Job.ID != "b" || p.detail.failure.Text != "no voice" || p.detail.openRow.Visible() ||
+	if p.empty.Visible() || len(p.items) != 3 || p.items[0].Day == "" || p.items[1].Job.ID != "b" || p.detail.failure.Text != "The job took too long: no voice" || p.detail.openRow.Visible() ||
 		!strings.Contains(p.detail.next.Text, "too long") {
 		t.Errorf("newest is not shown: %q, %q", p.selected, p.detail.failure.Text)
 	}
@@ -429,6 +432,34 @@ func TestKeptResults(t *testing.T) {
 	w.refresh(partValues)
 	if k.button.Visible() || w.win.Canvas().Overlays().Top() != nil {
 		t.Error("an empty list stays open")
+	}
+}
+
+// TestThreeJobsShowInTheSmallestWindow: below the head of their day, with a job running,
+// while the form is closed.
+func TestThreeJobsShowInTheSmallestWindow(t *testing.T) {
+	w, _ := newTestWindow(t, joined)
+	for i := range 5 {
+		w.obs.History.Add(observe.RecentJob{ID: strconv.Itoa(i), Kind: "image", Preview: "a lighthouse", Started: time.Now()})
+	}
+	w.obs.CurrentJob.Set(observe.CurrentJob{ID: "now", Kind: "image", Started: time.Now(), Progress: observe.Progress{Step: 1, Total: 4}})
+	w.speak(words.New(words.German)) // the page is built anew, and there are jobs by now
+	w.tabs.SelectIndex(pageJobs)
+	w.win.Resize(fyne.NewSize(minWidth, minHeight-menuHeight)) // the test's window has no menu bar
+	if w.jobs.form.root.Visible() || !w.jobs.form.toggle.Visible() {
+		t.Fatal("the form is open although there are jobs")
+	}
+	gap := theme.Padding()
+	if got, want := w.jobs.list.Size().Height, float32(dayHeight+3*rowHeight)+3*gap; got < want {
+		t.Errorf("the list is %v high, three jobs need %v", got, want)
+	}
+	w.newJob()
+	if !w.jobs.form.root.Visible() || w.win.Canvas().Focused() != fyne.Focusable(w.jobs.form.text) {
+		t.Error("Ctrl+N does not open the form")
+	}
+	w.jobs.form.text.TypedKey(&fyne.KeyEvent{Name: fyne.KeyEscape})
+	if w.jobs.form.root.Visible() || w.win.Canvas().Focused() != fyne.Focusable(w.jobs.form.toggle) {
+		t.Error("Escape does not close the form")
 	}
 }
 

@@ -103,7 +103,7 @@ func (k *keptList) discard(r model.Kept) {
 	k.ask.sure(k.tr.T("Discard the result?"), k.tr.T("The studio does not have it. Without this copy the work is lost."), k.tr.T("Discard"), func() {
 		k.act.start(func(ctx context.Context) error { return k.ctl.DiscardKept(ctx, r.Key) }, func(err error) {
 			if err != nil {
-				write(k.note, k.tr.T("Not discarded: %s", err))
+				write(k.note, k.tr.T("Not discarded: %s", reason(k.tr, err)))
 				return
 			}
 			write(k.note, "")

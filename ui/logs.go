@@ -277,7 +277,7 @@ func (p *logsPage) fetch() {
 		p.asking = false
 		if err != nil {
 			p.failed = true
-			write(p.note, p.tr.T("Older lines cannot be read: %s", err))
+			write(p.note, p.tr.T("Older lines cannot be read: %s", reason(p.tr, err)))
 			p.draw()
 			return
 		}

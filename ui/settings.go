@@ -162,7 +162,7 @@ func (p *settingsPage) registration() fyne.CanvasObject {
 		p.do.reset(func(err error) {
 			again.Enable()
 			if err != nil {
-				write(note, err.Error())
+				write(note, reason(p.tr, err))
 			}
 		})
 	}
@@ -172,7 +172,7 @@ func (p *settingsPage) registration() fyne.CanvasObject {
 		p.do.run.start(p.do.ctl.TryHere, func(err error) {
 			here.Enable()
 			if err != nil {
-				write(note, err.Error())
+				write(note, reason(p.tr, err))
 			}
 		})
 	}
@@ -192,7 +192,7 @@ func (p *settingsPage) history() fyne.CanvasObject {
 					forget.Enable()
 					if err != nil {
 						paint(note, model.ToneBad)
-						write(note, p.tr.T("Not all is cleared: %s", err))
+						write(note, p.tr.T("Not all is cleared: %s", reason(p.tr, err)))
 						return
 					}
 					paint(note, model.ToneGood)

@@ -173,7 +173,7 @@ func (p *statusPage) tapAskAgain(ask func(done func(error))) {
 	ask(func(err error) {
 		p.askAgain.Enable()
 		if err != nil {
-			write(p.askError, err.Error())
+			write(p.askError, reason(p.tr, err))
 		}
 	})
 }
@@ -209,7 +209,7 @@ func (p *statusPage) wireThreshold(set func(float64, func(error))) {
 		set(gb, func(err error) {
 			if err != nil {
 				p.save.Enable()
-				say(err.Error(), model.ToneBad)
+				say(reason(p.tr, err), model.ToneBad)
 				return
 			}
 			p.stored = model.Threshold(gb)

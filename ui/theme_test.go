@@ -84,6 +84,15 @@ func TestPaletteContrast(t *testing.T) {
 		if r := contrast(th.Color(theme.ColorNameForeground, v), focus); r < 4.5 {
 			t.Errorf("%s: text on focus has %.2f, want 4.5", name, r)
 		}
+		arrow, ok := th.Icon(theme.IconNameArrowDropDown).(*theme.ThemedResource)
+		if !ok || arrow.ColorName != "" && arrow.ColorName != theme.ColorNameForeground {
+			t.Fatalf("the arrow of a choice is no text's colour: %T", th.Icon(theme.IconNameArrowDropDown))
+		}
+		for _, ground := range []fyne.ThemeColorName{theme.ColorNameInputBackground, theme.ColorNameButton} {
+			if r := contrast(th.Color(theme.ColorNameForeground, v), over(th.Color(ground, v), th.Color(colorSurface, v))); r < 3 {
+				t.Errorf("%s: the arrow of a choice on %s has %.2f, want 3", name, ground, r)
+			}
+		}
 		for text, ground := range on {
 			if r := contrast(th.Color(text, v), th.Color(ground, v)); r < 4.5 {
 				t.Errorf("%s: %s has %.2f, want 4.5", name, text, r)

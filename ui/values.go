@@ -18,8 +18,8 @@ type values struct {
 	waiting, waitingNote                              binding.String
 	bar, version                                      binding.String
 
-	jobTitle, jobFacts, jobProgress, jobElapsed binding.String
-	jobFraction                                 binding.Float
+	jobTitle, jobFacts, jobElapsed binding.String
+	jobFraction                    binding.Float
 }
 
 func newValues() *values {
@@ -30,7 +30,7 @@ func newValues() *values {
 		connection: s(), heartbeat: s(), gpuNote: s(),
 		waiting: s(), waitingNote: s(),
 		bar: s(), version: s(),
-		jobTitle: s(), jobFacts: s(), jobProgress: s(), jobElapsed: s(),
+		jobTitle: s(), jobFacts: s(), jobElapsed: s(),
 		jobFraction: binding.NewFloat(),
 	}
 }
@@ -57,8 +57,7 @@ func (v *values) set(st model.Status, r model.Running) {
 		{v.bar, st.Bar},
 		{v.version, st.Version},
 		{v.jobTitle, r.Title},
-		{v.jobFacts, r.Facts},
-		{v.jobProgress, r.Progress},
+		{v.jobFacts, r.Line()},
 		{v.jobElapsed, r.Elapsed},
 	} {
 		_ = p.to.Set(p.text) // a binding in memory cannot refuse

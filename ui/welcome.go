@@ -130,7 +130,7 @@ func (p *welcomePage) newJoining(do welcomeActions, heading, wrapped func(string
 		do.run.start(do.ctl.ResetRegistration, func(err error) {
 			p.again.Enable()
 			if err != nil {
-				write(p.againNote, err.Error())
+				write(p.againNote, reason(p.tr, err))
 			}
 		})
 	}

@@ -507,9 +507,7 @@ func (w *Window) chooseFolder(chosen func(path string)) {
 // newJob puts the cursor into the form, if there is one.
 func (w *Window) newJob() {
 	w.tabs.SelectIndex(pageJobs)
-	if w.jobs.form.root.Visible() {
-		w.win.Canvas().Focus(w.jobs.form.text)
-	}
+	w.jobs.form.want(true)
 }
 
 // openSettings puts the cursor into the first setting, from where Tab leads on.

@@ -72,6 +72,9 @@ type Running struct {
 	Measured bool    // the engine can say how far it is
 }
 
+// Line is what stands below the title.
+func (r Running) Line() string { return facts(r.Progress, r.Facts) }
+
 // NewRunning words the job in flight. Veiled, it says nothing of what it is about.
 func NewRunning(p *words.Printer, s Snapshot, veil bool, now time.Time) Running {
 	j := s.Job
@@ -261,7 +264,10 @@ func NewJobDetail(p *words.Printer, j observe.RecentJob, veil bool, now time.Tim
 	}
 	switch j.Outcome {
 	case observe.OutcomeFailed:
-		d.Error = cmp.Or(oneLine(j.Error, 2000), p.T("The engine gave no reason."))
+		d.Error = because(failure(p, j.Class), oneLine(j.Error, 2000))
+		if j.Error == "" && failure(p, j.Class) == failure(p, "") {
+			d.Error = p.T("The engine gave no reason.")
+		}
 		d.Next = nextStep(p, j.Class)
 	case observe.OutcomeKept:
 		d.Next = p.T("Finished. The result is on this computer and is sent when the studio is back.")
@@ -275,6 +281,37 @@ func NewJobDetail(p *words.Printer, j observe.RecentJob, veil bool, now time.Tim
 	return d
 }
 
+// failure names a class of failure; what was heard of it stands behind.
+func failure(p *words.Printer, class string) string {
+	switch class {
+	case "unsupported_kind":
+		return p.T("The model cannot do this kind of job")
+	case "bad_input":
+		return p.T("The job cannot be done as it was asked")
+	case "input_unreachable":
+		return p.T("A file that the job needs could not be fetched")
+	case "input_gone":
+		return p.T("A file that the job needs is gone")
+	case "model_unavailable":
+		return p.T("The model could not be had")
+	case "model_corrupt":
+		return p.T("The model's file is damaged")
+	case "engine_missing":
+		return p.T("The engine for this job is not installed")
+	case "gpu_runtime":
+		return p.T("The graphics driver did not work")
+	case "insufficient_memory":
+		return p.T("Not enough free graphics memory")
+	case "out_of_memory":
+		return p.T("The memory ran out")
+	case "engine_crash":
+		return p.T("The engine crashed")
+	case "timeout":
+		return p.T("The job took too long")
+	}
+	return p.T("The job failed")
+}
+
 // nextStep says what helps against a class of failure.
 func nextStep(p *words.Printer, class string) string {
 	switch class {
@@ -282,10 +319,18 @@ func nextStep(p *words.Printer, class string) string {
 		return p.T("The model cannot do this kind of job: choose another model at the studio.")
 	case "bad_input":
 		return p.T("The job itself is at fault: correct it at the studio and send it again.")
+	case "input_unreachable":
+		return p.T("See whether this computer reaches the address; the studio may try the job again.")
+	case "input_gone":
+		return p.T("Give the job its file again at the studio.")
+	case "model_unavailable":
+		return p.T("See whether this computer is online, and whether the model's address is right.")
 	case "model_corrupt":
 		return p.T("The model's file is damaged where it comes from: choose another model.")
 	case "engine_missing":
-		return p.T("The engine for this job is not installed: About lists the engines and how to get them.")
+		return p.T("On a terminal, studio-worker engines lists what is missing and how to get it.")
+	case "insufficient_memory":
+		return p.T("Close other programs that use the graphics card, or set a smaller limit for jobs.")
 	case "gpu_runtime":
 		return p.T("The graphics driver did not work: update it, then start this computer anew.")
 	case "out_of_memory":
