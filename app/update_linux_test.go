@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -222,6 +223,8 @@ func TestUpdatesEndToEnd(t *testing.T) {
 	first := p.build(t, "1.0.0")
 	p.publish(t, "1.1.0", 11, p.build(t, "1.1.0"))
 	d.equip(t, h)
+	systemd := newManager(t)
+	h.extra = append(h.extra, "NOTIFY_SOCKET="+systemd.socket, "WATCHDOG_USEC=2000000")
 	h.write(t, f.url, fmt.Sprintf("auto_update_feed = %q\nauto_update_interval_secs = 86400\ndrain_secs = 5\n", p.address+"/releases"))
 	installed := sumOfFile(t, first)
 	w := h.startProgram(t, first, "--config", h.config, "run")
@@ -328,11 +331,104 @@ func TestUpdatesEndToEnd(t *testing.T) {
 		}
 	})
 
+	early := systemd.count("STOPPING=1")
 	w.stop(t)
 	if names := h.files(t, "outbox/ready"); len(names) > 0 {
 		t.Errorf("the outbox holds %v", names)
 	}
 	f.stop(t)
+
+	// The unit has NotifyAccess=main: systemd hears the process that it started, which is
+	// the same through all versions, and which stops once.
+	for _, n := range systemd.told() {
+		if n.pid != w.cmd.Process.Pid || strings.Contains(n.state, "MAINPID") {
+			t.Errorf("process %d told systemd %q; it heeds %d alone", n.pid, n.state, w.cmd.Process.Pid)
+		}
+	}
+	if ready, alive := systemd.count("READY=1"), systemd.count("WATCHDOG=1"); ready < 5 || alive == 0 {
+		t.Errorf("systemd was told %d times that a version is ready, and %d times that one lives", ready, alive)
+	}
+	if end := systemd.count("STOPPING=1"); early != 0 || end != 1 {
+		t.Errorf("systemd was told %d times before the stop that the service stops, and %d times in all", early, end)
+	}
+}
+
+// manager is a double of systemd: it notes what it is told, and by whom.
+type manager struct {
+	socket string
+
+	mu      sync.Mutex
+	notices []notice
+}
+
+type notice struct {
+	state string
+	pid   int // of the process that told it, as the kernel knows
+}
+
+func newManager(tb testing.TB) *manager {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "n") //nolint:usetesting // the path of a socket is short, and a test folder's is not
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
+	m := &manager{socket: filepath.Join(dir, "notify")}
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: m.socket, Net: "unixgram"})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var passed error
+	if err := raw.Control(func(fd uintptr) { passed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSCRED, 1) }); err != nil || passed != nil {
+		tb.Fatal(err, passed)
+	}
+	ended := make(chan struct{})
+	go func() { // ends with the socket
+		defer close(ended)
+		text, beside := make([]byte, 4096), make([]byte, 256)
+		for {
+			n, besides, _, _, err := conn.ReadMsgUnix(text, beside)
+			if err != nil {
+				return
+			}
+			m.note(string(text[:n]), beside[:besides])
+		}
+	}()
+	tb.Cleanup(func() { _ = conn.Close(); <-ended })
+	return m
+}
+
+func (m *manager) note(state string, beside []byte) {
+	n := notice{state: state}
+	messages, err := unix.ParseSocketControlMessage(beside)
+	for i := range messages {
+		if who, credErr := unix.ParseUnixCredentials(&messages[i]); err == nil && credErr == nil {
+			n.pid = int(who.Pid)
+		}
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.notices = append(m.notices, n)
+}
+
+func (m *manager) told() []notice {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.notices)
+}
+
+func (m *manager) count(state string) int {
+	n := 0
+	for _, told := range m.told() {
+		if told.state == state {
+			n++
+		}
+	}
+	return n
 }
 
 // provoke has a process that gets no more memory ask for some until it is gone.
