@@ -152,7 +152,7 @@ func TestPackage(t *testing.T) {
 	if err := yaml.Unmarshal([]byte(text), &p); err != nil {
 		t.Fatal(err)
 	}
-	if p.Name != "x-NAME" || p.Arch != "x-ARCH" || p.Version != "x-VERSION" || p.License != "MIT" || !strings.HasPrefix(p.Maintainer, "The Studio Worker authors <") ||
+	if p.Name != "x-NAME" || p.Arch != "x-ARCH" || p.Version != "x-VERSION" || p.License != "MIT" || p.Maintainer != "x-MAINTAINER" ||
 		!slices.Equal(p.Conflicts, []string{"x-OTHER"}) || !slices.Equal(p.Overrides["deb"].Depends, []string{"x-DEB_DEPENDS"}) ||
 		!slices.Equal(p.Overrides["rpm"].Depends, []string{"x-RPM_DEPENDS"}) || p.Overrides["rpm"].Replaces != nil ||
 		len(p.Contents) != 1 || p.Contents[0].Src != "x-TREE/" || p.Contents[0].Dst != "/" {
@@ -225,6 +225,8 @@ func TestReleaseRefuses(t *testing.T) {
 		{name: "keys without a feed", script: "release", args: []string{"1.2.3"}, env: []string{"RELEASE_ROOT_KEYS=" + key}, want: "belong together"},
 		{name: "a feed in the clear", script: "release", args: []string{"1.2.3"}, env: []string{"RELEASE_FEED=http://releases.example.org", "RELEASE_ROOT_KEYS=" + key}, want: "https://"},
 		{name: "a stamp of two words", script: "release", args: []string{"1.2.3"}, env: []string{"RELEASE_CRASHES=https://x y"}, want: "no spaces"},
+		{name: "a maintainer without an address", script: "release", args: []string{"1.2.3"}, env: []string{"RELEASE_MAINTAINER=Your Name"}, want: "RELEASE_MAINTAINER must look like"},
+		{name: "a maintainer that is no plain text", script: "release", args: []string{"1.2.3"}, env: []string{`RELEASE_MAINTAINER=A "B" <a@example.org>`}, want: "RELEASE_MAINTAINER must look like"},
 		{name: "no place in the order", script: "release", args: []string{"1.2.3"}, env: []string{"RELEASE_SEQ=0"}, want: "RELEASE_SEQ"},
 		{name: "nothing to sign", script: "release", args: []string{"--sign", "1.2.3", "."}, want: "--sign needs"},
 		{name: "a Mac's app elsewhere", script: "release-macos", args: []string{"1.2.3"}, want: "on a Mac"},
@@ -232,7 +234,7 @@ func TestReleaseRefuses(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			cmd := exec.CommandContext(t.Context(), "bash", append([]string{filepath.Join("..", test.script)}, test.args...)...)
-			cmd.Env = append(os.Environ(), append([]string{"RELEASE_FEED=", "RELEASE_ROOT_KEYS=", "RELEASE_CRASHES="}, test.env...)...)
+			cmd.Env = append(os.Environ(), append([]string{"RELEASE_FEED=", "RELEASE_ROOT_KEYS=", "RELEASE_CRASHES=", "RELEASE_MAINTAINER="}, test.env...)...)
 			out, err := cmd.CombinedOutput()
 			if _, ok := errors.AsType[*exec.ExitError](err); !ok || !strings.Contains(string(out), test.want) {
 				t.Errorf("%v, want a refusal that says %q:\n%s", err, test.want, out)
