@@ -37,8 +37,8 @@ func TestConformance(t *testing.T) {
 			}
 		}
 	})
-	// There is no local HTTP API and no port for it: the reference's keys stay in
-	// the file as they are, and its variables change nothing.
+	// The reference's keys stay in the file as they are, and its variables change nothing
+	// there: app reads the one that has an effect.
 	t.Run("#156 ports of the reference are kept and not read", func(t *testing.T) {
 		t.Setenv("STUDIO_WORKER_LOCAL_API_PORT", "99999")
 		t.Setenv("STUDIO_WORKER_STREAM_PORT", "nonsense")
