@@ -73,16 +73,70 @@ type stored struct {
 
 func readJobs(ctx context.Context, st *store.Store) (out stored, err error) {
 	out.results = map[string]int{}
-	out.bad, err = st.PackedJobs(ctx, func(id string, p *store.Packed, result store.Place) {
+	var shards []shardJobs
+	out.bad, err = st.PackedJobs(ctx, func(shard int, id string, p *store.Packed, result store.Place) {
 		j := newJob(id)
 		j.packed.Store(p)
-		out.jobs = append(out.jobs, j)
+		for shard >= len(shards) {
+			shards = append(shards, shardJobs{})
+		}
+		shards[shard].add(j)
 		if result.Parts > 0 {
 			out.results[result.Folder] = result.Parts
 		}
 	})
-	slices.SortFunc(out.jobs, func(a, b *job) int { return cmp.Compare(a.id, b.id) })
+	for i := range shards {
+		out.jobs = merge(out.jobs, shards[i].sorted())
+	}
 	return out, err
+}
+
+// shardJobs is the jobs of a shard. They come nearly in the order of their ids when
+// most of them wait, so that sorting them as they come costs next to nothing.
+type shardJobs struct {
+	jobs  []*job
+	mixed bool // not by id
+}
+
+const nearly = 64 // places that a job may come too late
+
+func (s *shardJobs) add(j *job) {
+	s.jobs = append(s.jobs, j)
+	if s.mixed {
+		return
+	}
+	i := len(s.jobs) - 1
+	for ; i > 0 && s.jobs[i-1].id > j.id; i-- {
+		if len(s.jobs)-i > nearly {
+			s.mixed = true
+			break
+		}
+		s.jobs[i] = s.jobs[i-1]
+	}
+	s.jobs[i] = j
+}
+
+func (s *shardJobs) sorted() []*job {
+	if s.mixed {
+		slices.SortFunc(s.jobs, func(a, b *job) int { return cmp.Compare(a.id, b.id) })
+	}
+	return s.jobs
+}
+
+// merge returns the jobs of both lists by id, as each of them is.
+func merge(a, b []*job) []*job {
+	if len(a) == 0 {
+		return b
+	}
+	out := make([]*job, 0, len(a)+len(b))
+	for len(a) > 0 && len(b) > 0 {
+		if a[0].id < b[0].id {
+			out, a = append(out, a[0]), a[1:]
+		} else {
+			out, b = append(out, b[0]), b[1:]
+		}
+	}
+	return append(append(out, a...), b...)
 }
 
 // loadHub builds the index from the stored jobs. A claimed job waits for its

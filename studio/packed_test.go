@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -150,5 +152,39 @@ func TestUnreadableJobStays(t *testing.T) {
 	}
 	if got := f.job(t, good.ID); got.State != client.Running {
 		t.Errorf("the good one is %s", got.State)
+	}
+}
+
+// TestJobsInOrder: in whatever order the jobs of some shards come, they end up by
+// id, each once.
+func TestJobsInOrder(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 4))
+	for _, late := range []int{0, 5, nearly, 10 * nearly} {
+		var want []string
+		var all []*job
+		for range 3 {
+			var shard shardJobs
+			ids := make([]string, 1000)
+			for i := range ids {
+				ids[i] = fmt.Sprintf("%04d-%d", i, random.IntN(1<<30))
+			}
+			want = append(want, ids...)
+			for i := range ids {
+				k := min(len(ids)-1, i+random.IntN(late+1))
+				ids[i], ids[k] = ids[k], ids[i]
+			}
+			for _, id := range ids {
+				shard.add(newJob(id))
+			}
+			all = merge(all, shard.sorted())
+		}
+		slices.Sort(want)
+		var got []string
+		for _, j := range all {
+			got = append(got, j.id)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("late by %d: %d jobs are not in order", late, len(got))
+		}
 	}
 }

@@ -72,7 +72,10 @@ func (q *queue) add(j *job) {
 		j.lot = &bunch{lot: b.lot}
 		q.levels[i].lots[b.lot] = j.lot
 	}
-	at, _ := slices.BinarySearchFunc(j.lot.jobs, j.id, byID)
+	at := len(j.lot.jobs)
+	if at > 0 && j.lot.jobs[at-1].id > j.id { // seldom: most are the newest
+		at, _ = slices.BinarySearchFunc(j.lot.jobs, j.id, byID)
+	}
 	j.lot.jobs = slices.Insert(j.lot.jobs, at, j)
 	q.waiting[j.lot.submitter]++
 	q.total++

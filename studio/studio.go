@@ -170,6 +170,11 @@ func (s *Studio) load(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	var tidying sync.WaitGroup
+	defer tidying.Wait()
+	if len(has.jobs) > muchToRead {
+		tidying.Go(debug.FreeOSMemory) // reading left more behind than is kept
+	}
 	if err := s.store.Verify(ctx); err != nil { // before anything is written
 		return err
 	}
@@ -190,9 +195,6 @@ func (s *Studio) load(ctx context.Context) (err error) {
 	s.webhooks = newWebhooks(s.hub, s.cfg, s.store.Webhooks)
 	s.hub.ended = s.webhooks.ended
 	s.metrics.registry.MustRegister(newCensus(s))
-	if len(has.jobs) > muchToRead {
-		debug.FreeOSMemory() // reading left more behind than is kept
-	}
 	s.handler, err = s.routes()
 	return err
 }

@@ -94,9 +94,10 @@ func (p *Packed) Job() (Job, error) {
 	return job, nil
 }
 
-// PackedJobs calls f with every job, and returns an error in bad for each record
-// that cannot be read. Calls of f may overlap.
-func (s *Store) PackedJobs(ctx context.Context, f func(id string, p *Packed, result Place)) (bad []error, err error) {
+// PackedJobs calls f with every job and the number of its shard, and returns an
+// error in bad for each record that cannot be read. Calls of f do not overlap;
+// those of a shard come in the order of the last writes.
+func (s *Store) PackedJobs(ctx context.Context, f func(shard int, id string, p *Packed, result Place)) (bad []error, err error) {
 	var mu sync.Mutex
 	packers := make([]packer, len(s.Jobs.shards))
 	return s.Jobs.eachEntry(ctx, func(shard int, e jetstream.KeyValueEntry) error {
@@ -116,7 +117,7 @@ func (s *Store) PackedJobs(ctx context.Context, f func(id string, p *Packed, res
 		p.Revision = e.Revision()
 		mu.Lock()
 		defer mu.Unlock()
-		f(id, p, result)
+		f(shard, id, p, result)
 		return nil
 	})
 }

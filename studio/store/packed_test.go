@@ -92,7 +92,7 @@ func TestPackedJobs(t *testing.T) {
 	raw("bad-4", strings.Replace(strings.Replace(string(data), "later", "bad-4", 1), `"createdAt":"0001`, `"createdAt":"9001`, 1))
 
 	seen := map[string]bool{}
-	bad, err := s.PackedJobs(t.Context(), func(id string, p *Packed, result Place) {
+	bad, err := s.PackedJobs(t.Context(), func(_ int, id string, p *Packed, result Place) {
 		seen[id] = true
 		if stored, err := s.Jobs.Get(t.Context(), id); err != nil || stored.Revision != p.Revision {
 			t.Errorf("%s has the revision %d, %v; stored is %d", id, p.Revision, err, stored.Revision)
@@ -116,7 +116,7 @@ func TestPackedJobs(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := s.PackedJobs(ended, func(string, *Packed, Place) {}); err == nil {
+	if _, err := s.PackedJobs(ended, func(int, string, *Packed, Place) {}); err == nil {
 		t.Error("an ended reading said nothing")
 	}
 }
