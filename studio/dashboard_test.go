@@ -2,6 +2,7 @@ package studio
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -52,7 +53,9 @@ type shown struct {
 // do sends a request and returns the answer and its body.
 func (v *visitor) do(t *testing.T, method, path string, body io.Reader, header ...string) (shown, string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, v.farm.url+path, body)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, v.farm.url+path, body)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -94,6 +94,9 @@ func (d *Dashboard) ask(v *visit, method, path string, in, out any) error {
 func (d *Dashboard) do(v *visit, r *http.Request, out any) error {
 	answer := &memory{header: http.Header{}, limit: maxAnswer, control: http.NewResponseController(v.w)}
 	d.cfg.API.ServeHTTP(answer, r)
+	if answer.status >= http.StatusMultipleChoices && answer.status < http.StatusBadRequest { // an id of dots leads to another address
+		return &client.Error{Status: http.StatusNotFound, Message: "there is nothing of this name"}
+	}
 	if answer.status >= http.StatusBadRequest {
 		failed := &client.Error{Status: answer.status}
 		if err := json.Unmarshal(answer.body.Bytes(), failed); err != nil {

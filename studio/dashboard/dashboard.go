@@ -75,13 +75,20 @@ func (d *Dashboard) routes() {
 	}
 	assets := http.StripPrefix("/assets/", http.FileServerFS(static))
 	d.mux.HandleFunc("GET /assets/{file}", func(w http.ResponseWriter, r *http.Request) {
+		if !fs.ValidPath(r.PathValue("file")) {
+			http.NotFound(w, r)
+			return
+		}
 		w.Header().Set("Cache-Control", "no-cache") // the program may be another tomorrow
 		assets.ServeHTTP(w, r)
 	})
 	d.mux.HandleFunc("GET /sign-in", d.signInPage)
 	d.mux.HandleFunc("POST /sign-in", d.signIn)
 	page := func(pattern string, handler func(http.ResponseWriter, *http.Request, *visit)) {
-		d.mux.HandleFunc(pattern, d.signedIn(handler))
+		d.mux.HandleFunc(pattern, d.signedIn(handler, false))
+	}
+	upload := func(pattern string, handler func(http.ResponseWriter, *http.Request, *visit)) {
+		d.mux.HandleFunc(pattern, d.signedIn(handler, true))
 	}
 	page("GET /{$}", d.overview)
 	page("GET /workers", d.workers)
@@ -107,7 +114,7 @@ func (d *Dashboard) routes() {
 	page("POST /registrations/{id}/approve", d.approve)
 	page("POST /registrations/{id}/reject", d.reject)
 	page("POST /workers/{id}/remove", d.removeWorker)
-	page("POST /jobs/new", d.submitJob)
+	upload("POST /jobs/new", d.submitJob)
 	page("POST /jobs/{id}/cancel", d.cancelJob)
 	page("POST /jobs/{id}/again", d.runAgain)
 	page("POST /jobs/{id}/discard", d.discardJob)
@@ -115,7 +122,7 @@ func (d *Dashboard) routes() {
 	page("POST /jobs/failed/discard", d.discardFailed)
 	page("POST /models/edit", d.saveModel)
 	page("POST /models/remove", d.removeModel)
-	page("POST /models/import", d.importModels)
+	upload("POST /models/import", d.importModels)
 	page("POST /webhooks", d.createWebhook)
 	page("POST /webhooks/{id}/test", d.testWebhook)
 	page("POST /webhooks/{id}/remove", d.removeWebhook)
@@ -168,8 +175,9 @@ type visit struct {
 func (v *visit) live() bool { return v.r.Header.Get("X-Live") != "" }
 
 // signedIn lets only people through who have signed in; forms must carry the
-// session's token.
-func (d *Dashboard) signedIn(next func(http.ResponseWriter, *http.Request, *visit)) http.HandlerFunc {
+// session's token. A form in parts is only read where one with a file is taken: there
+// the handler looks for the token itself.
+func (d *Dashboard) signedIn(next func(http.ResponseWriter, *http.Request, *visit), uploads bool) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		s := d.session(r)
 		if s == nil {
@@ -181,7 +189,8 @@ func (d *Dashboard) signedIn(next func(http.ResponseWriter, *http.Request, *visi
 			return
 		}
 		v := &visit{w: w, r: r.WithContext(d.cfg.As(r.Context(), s.name, d.cfg.Address(r))), session: s, since: d.cfg.Generation(), veiled: d.veiled(r)}
-		if r.Method == http.MethodPost && !strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
+		inParts := uploads && strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data")
+		if r.Method == http.MethodPost && !inParts {
 			if !d.readForm(v, maxForm) || !d.checkToken(v, v.r.PostForm.Get("csrf")) {
 				return
 			}

@@ -176,6 +176,9 @@ func stream(kv jetstream.KeyValue) string { return "KV_" + kv.Bucket() }
 
 // Get reads one record.
 func (b *Bucket[T]) Get(ctx context.Context, id string) (Entry[T], error) {
+	if len(id) > maxKey {
+		return Entry[T]{}, ErrNotFound
+	}
 	ctx, cancel := context.WithTimeout(ctx, opLimit)
 	defer cancel()
 	e, err := b.shard(id).Get(ctx, id)
@@ -187,6 +190,10 @@ func (b *Bucket[T]) Get(ctx context.Context, id string) (Entry[T], error) {
 	}
 	return b.decode(e)
 }
+
+// maxKey bounds an id, in bytes. A server hangs up on a client that sends a line of
+// more than 4096 bytes, and all others of the process are on the same connection.
+const maxKey = 2048
 
 // Create writes a new record and returns its revision. An id that is taken is
 // ErrConflict.
@@ -220,6 +227,9 @@ func (b *Bucket[T]) Delete(ctx context.Context, id string, revision uint64) erro
 }
 
 func (b *Bucket[T]) write(ctx context.Context, id string, v T, put func(context.Context, jetstream.KeyValue, []byte) (uint64, error)) (revision uint64, err error) {
+	if len(id) > maxKey {
+		return 0, fmt.Errorf("write the record %.64s: the id has more than %d bytes", id, maxKey)
+	}
 	data, err := json.Marshal(v)
 	if err != nil {
 		return 0, fmt.Errorf("encode the record %s: %w", id, err)

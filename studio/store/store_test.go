@@ -348,3 +348,19 @@ func TestKilledStoreKeepsWhatItAcknowledged(t *testing.T) {
 		t.Errorf("chunks are left: %v, %v", info.State.Subjects, err)
 	}
 }
+
+// TestLongIDs: an id that no server takes is unknown, and cuts nobody off.
+func TestLongIDs(t *testing.T) {
+	s := open(t, t.TempDir())
+	for _, n := range []int{maxKey, maxKey + 1, 5000, 100_000} {
+		if _, err := s.Keys.Get(t.Context(), strings.Repeat("a", n)); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+	}
+	if _, err := s.Keys.Create(t.Context(), strings.Repeat("a", maxKey+1), Key{}); err == nil {
+		t.Error("a record with a long id was written")
+	}
+	if _, err := s.Keys.Create(t.Context(), strings.Repeat("a", maxKey), Key{}); err != nil {
+		t.Error(err)
+	}
+}
