@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"slices"
@@ -258,7 +259,8 @@ func (d *Deliverer) ending(e Entry) (settled, bool) {
 // round tries each entry that is due. It returns when the next one is, and
 // false when none is before something happens.
 func (d *Deliverer) round(ctx context.Context) (next time.Time, ok bool) {
-	for _, e := range d.o.Entries() {
+	entries := d.forgetGone()
+	for _, e := range entries {
 		if e.JSON() {
 			continue
 		}
@@ -287,6 +289,27 @@ func (d *Deliverer) round(ctx context.Context) (next time.Time, ok bool) {
 		}
 	}
 	return next, ok
+}
+
+// forgetGone forgets what was known of entries that others took out of ready/,
+// and returns what is there.
+func (d *Deliverer) forgetGone() []Entry {
+	d.mu.Lock()
+	noted := slices.Collect(maps.Keys(d.notes))
+	d.mu.Unlock()
+	entries := d.o.Entries() // after the look at the notes: what comes meanwhile keeps its own
+	there := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		there[e.key()] = true
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, key := range noted {
+		if !there[key] {
+			delete(d.notes, key)
+		}
+	}
+	return entries
 }
 
 // due says whether nothing speaks against trying e now.

@@ -848,3 +848,21 @@ func TestLargeResultIsNeverInMemory(t *testing.T) {
 		t.Errorf("%d bytes arrived in %d requests", got, s.asked())
 	}
 }
+
+// What others take out of ready/, as the result of a cancelled job, is forgotten.
+func TestNotesEndWithTheirEntries(t *testing.T) {
+	failing := func(_ int, r *http.Request) (*http.Response, error) { return replying(500)(r) }
+	inBubble(t, failing, func(b *bubble) {
+		gone, kept, stays := put(b.T, b.o, "gone", someBytes), put(b.T, b.o, "kept", someBytes), put(b.T, b.o, "stays", someBytes)
+		b.pass(time.Minute)
+		if err := errors.Join(b.o.Drop(gone), b.o.Keep(kept)); err != nil {
+			b.Fatal(err)
+		}
+		b.pass(time.Hour)
+		b.d.mu.Lock()
+		defer b.d.mu.Unlock()
+		if _, ok := b.d.notes[stays.key()]; !ok || len(b.d.notes) != 1 {
+			b.Errorf("%d notes, that of the one that waits: %v", len(b.d.notes), ok)
+		}
+	})
+}

@@ -331,7 +331,7 @@ func TestKeptShortResultsExpire(t *testing.T) {
 // While a short result waits, people get a copy, which ends with the waiting.
 func TestReadable(t *testing.T) {
 	root := t.TempDir()
-	o := open(t, root, nil)
+	o := open(t, root, failing("write", shownMark+"waits.1.json", 1, syscall.ENOSPC))
 	long := put(t, o, "long", someBytes)
 	if path, err := o.Readable(long); err != nil || path != long.Path() {
 		t.Errorf("a result in a folder lies at %q, %v", path, err)
@@ -370,7 +370,6 @@ func TestReadable(t *testing.T) {
 		}
 	}
 	e := putText(t, o, "waits", someText)
-	o.fs = failing("write", shownMark+"waits.1.json", 1, syscall.ENOSPC)
 	if path, err := o.Readable(e); !errors.Is(err, syscall.ENOSPC) || path != "" {
 		t.Errorf("row 6: %q, %v", path, err)
 	}
