@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"regexp"
 	"strings"
-	"unicode"
 
 	"studioworker/worker/engine/process"
+	"studioworker/worker/oneline"
 )
 
 // Class says what sort of failure ended a job (engines spec §11).
@@ -156,7 +157,7 @@ func cleanText(text, dir string) string {
 	if len(dir) > 1 {
 		text = strings.ReplaceAll(text, dir, "")
 	}
-	words := strings.Split(oneLine(text), " ")
+	words := strings.Split(oneline.Of(text, math.MaxInt), " ")
 	for i, word := range words {
 		if strings.Contains(word, "://") {
 			words[i] = cleanURL(word)
@@ -165,13 +166,6 @@ func cleanText(text, dir string) string {
 		}
 	}
 	return cut(strings.Join(words, " "), textLimit)
-}
-
-// oneLine makes valid text with single spaces and no control characters.
-func oneLine(text string) string {
-	return strings.Join(strings.FieldsFunc(strings.ToValidUTF8(text, "\uFFFD"), func(r rune) bool {
-		return unicode.IsSpace(r) || unicode.IsControl(r)
-	}), " ")
 }
 
 // cut shortens text to limit characters and marks what it cut.

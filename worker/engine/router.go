@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+
+	"studioworker/worker/oneline"
 )
 
 // Router hands each job to the engine that its source names.
@@ -134,7 +136,7 @@ func clamp(progress func(Progress)) func(Progress) {
 		if p.Total > 0 {
 			p.Step = min(p.Step, p.Total)
 		}
-		p.Text = cut(oneLine(p.Text), progressTextLimit)
+		p.Text = cut(oneline.Of(p.Text, progressTextLimit), progressTextLimit)
 		progress(p)
 	}
 }

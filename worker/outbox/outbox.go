@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"studioworker/worker/observe"
+	"studioworker/worker/oneline"
 )
 
 // Bounds of what lies in the outbox.
@@ -751,10 +752,6 @@ func (o *Outbox) publish() {
 
 // clip bounds a text that people see.
 func clip(s string) string {
-	const most = 500
-	s = strings.ToValidUTF8(strings.Join(strings.Fields(s), " "), "?")
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
+	const most = 500 // characters
+	return oneline.Of(s, most)
 }

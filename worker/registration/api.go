@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"studioworker/worker/oneline"
 	"studioworker/worker/protocol"
 )
 
@@ -74,11 +75,7 @@ func exchange(client *http.Client, r *http.Request) (body []byte, status int, er
 // line.
 func clip(text string) string {
 	const shown = 300 // characters
-	text = strings.Join(strings.Fields(strings.ToValidUTF8(text, "")), " ")
-	if cut := []rune(text); len(cut) > shown {
-		return string(cut[:shown]) + "…"
-	}
-	return text
+	return oneline.Of(text, shown)
 }
 
 // maxID bounds an id or a token, in bytes. It goes into addresses, headers and

@@ -8,12 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/gorilla/websocket"
 
+	"studioworker/worker/oneline"
 	"studioworker/worker/protocol"
 )
 
@@ -74,10 +74,7 @@ func refusal(answer *http.Response) error {
 	if answer.StatusCode == http.StatusUnauthorized {
 		return fmt.Errorf("%w: the studio does not accept this worker's token", ErrAuthFailed)
 	}
-	text := strings.TrimSpace(strings.ToValidUTF8(string(body), ""))
-	if cut := []rune(text); len(cut) > shown {
-		text = string(cut[:shown]) + "…"
-	}
+	text := oneline.Of(string(body), shown)
 	if text != "" {
 		text = ": " + text
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"studioworker/worker/oneline"
 	"studioworker/worker/protocol"
 )
 
@@ -70,6 +71,8 @@ func withoutToken(err error, token protocol.Secret) error {
 
 // studioError turns an error frame into why the session ended (§3.7).
 func studioError(e protocol.Error) error {
+	const shown = 300 // characters: the message is as long as the studio likes
+	e.Message = oneline.Of(e.Message, shown)
 	switch e.Code {
 	case protocol.ErrorAuthFailed:
 		return fmt.Errorf("%w: %s", ErrAuthFailed, e.Message)
@@ -121,5 +124,5 @@ func closeError(err error) error {
 	if closed.Text == "" {
 		return class
 	}
-	return fmt.Errorf("%w: %s", class, closed.Text)
+	return fmt.Errorf("%w: %s", class, oneline.Of(closed.Text, len(closed.Text)))
 }
