@@ -12,10 +12,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"studioworker/studio/client"
 	"studioworker/studio/store"
+	"studioworker/worker/oneline"
 	"studioworker/worker/protocol"
 )
 
@@ -153,8 +153,7 @@ func promptLine(t protocol.Task) string {
 	case t.Video != nil:
 		text = t.Video.Prompt
 	}
-	// A long text is cut before it is looked at: words are no longer than the line.
-	return clip(strings.Join(strings.FieldsFunc(clip(text, 4*maxPromptLine), func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " "), maxPromptLine)
+	return oneline.Of(text, maxPromptLine)
 }
 
 // find returns the job that the address names, or answers 404. Another's job is

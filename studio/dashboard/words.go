@@ -12,6 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"studioworker/studio/client"
+	"studioworker/worker/oneline"
 	"studioworker/worker/protocol"
 )
 
@@ -145,7 +146,7 @@ func clip(s string, n int) string {
 
 // firstLine is the beginning of a text on one line.
 func firstLine(s string, n int) string {
-	return clip(strings.Join(strings.FieldsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }), " "), n)
+	return oneline.Of(s, n)
 }
 
 // sentence makes a sentence of what the API says.
