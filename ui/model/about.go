@@ -7,6 +7,7 @@ import (
 
 	"studioworker/ui/words"
 	"studioworker/worker/observe"
+	"studioworker/worker/oneline"
 )
 
 // About is the page that says what this program is.
@@ -39,7 +40,7 @@ func NewAbout(p *words.Printer, s Snapshot, u observe.Update, now time.Time) Abo
 	if !u.Checked.IsZero() {
 		a.Checked = p.T("Last look %s", Ago(p, u.Checked, now))
 	}
-	version := oneLine(u.Version, 60)
+	version := oneline.Of(u.Version, 60)
 	switch u.State {
 	case observe.UpdateNone:
 		a.Update, a.UpdateTone = p.T("Nobody has looked for a newer version yet"), ToneMuted

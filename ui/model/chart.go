@@ -5,6 +5,7 @@ import (
 
 	"studioworker/ui/words"
 	"studioworker/worker/observe"
+	"studioworker/worker/oneline"
 )
 
 // ChartHours is how many hours the chart of the Status page shows.
@@ -91,9 +92,9 @@ type Download struct {
 
 // NewDownload words one file on its way.
 func NewDownload(p *words.Printer, d observe.Download) Download {
-	row := Download{Name: facts(oneLine(d.Model, 60), oneLine(d.File, 80))}
+	row := Download{Name: facts(oneline.Of(d.Model, 60), oneline.Of(d.File, 80))}
 	if d.Model == d.File {
-		row.Name = oneLine(d.File, 80)
+		row.Name = oneline.Of(d.File, 80)
 	}
 	got := Bytes(p, d.Bytes)
 	if d.Total > 0 {

@@ -8,6 +8,7 @@ import (
 
 	"studioworker/ui/words"
 	"studioworker/worker/observe"
+	"studioworker/worker/oneline"
 )
 
 // Action is the one thing that it makes sense to do now.
@@ -77,7 +78,7 @@ func Head(p *words.Printer, s Snapshot, now time.Time) Header {
 
 // available is the sentence that says whether jobs are taken, as one line.
 func available(p *words.Printer, s Snapshot, now time.Time) string {
-	return oneLine(Sentence(p, s.Availability, now), 400)
+	return oneline.Of(Sentence(p, s.Availability, now), 400)
 }
 
 // trouble answers for the states that end only when a person acts.
@@ -158,7 +159,7 @@ func stepText(p *words.Printer, g observe.Progress) string {
 	if g.Total > 0 {
 		return p.T("step %d of %d", g.Step, g.Total)
 	}
-	return oneLine(g.Text, 60)
+	return oneline.Of(g.Text, 60)
 }
 
 // studioName is what people call the studio: its host, or that it is here.

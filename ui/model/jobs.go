@@ -9,6 +9,7 @@ import (
 
 	"studioworker/ui/words"
 	"studioworker/worker/observe"
+	"studioworker/worker/oneline"
 )
 
 // KindName is what people call a task kind. A kind this program does not know
@@ -26,7 +27,7 @@ func KindName(p *words.Printer, kind string) string {
 	case "video":
 		return p.T("Video")
 	}
-	return oneLine(kind, 30)
+	return oneline.Of(kind, 30)
 }
 
 // KindHint says what to write into the form for a task kind.
@@ -97,7 +98,7 @@ func NewRunning(p *words.Printer, s Snapshot, veil bool, now time.Time) Running 
 	if g := j.Progress; g.Total > 0 {
 		r.Measured = true
 		r.Fraction = min(max(float64(g.Step)/float64(g.Total), 0), 1)
-		if text := oneLine(g.Text, 60); text != "" {
+		if text := oneline.Of(g.Text, 60); text != "" {
 			r.Progress += " · " + text
 		}
 	}
@@ -264,7 +265,7 @@ func NewJobDetail(p *words.Printer, j observe.RecentJob, veil bool, now time.Tim
 	}
 	switch j.Outcome {
 	case observe.OutcomeFailed:
-		d.Error = because(failure(p, j.Class), oneLine(j.Error, 2000))
+		d.Error = because(failure(p, j.Class), oneline.Of(j.Error, 2000))
 		if j.Error == "" && failure(p, j.Class) == failure(p, "") {
 			d.Error = p.T("The engine gave no reason.")
 		}
@@ -396,7 +397,7 @@ type Kept struct {
 // NewKept words a kept result.
 func NewKept(p *words.Printer, k observe.KeptResult, now time.Time) Kept {
 	row := Kept{
-		Key: k.Key, Title: facts(KindName(p, k.Kind), oneLine(k.Model, 60)),
+		Key: k.Key, Title: facts(KindName(p, k.Kind), oneline.Of(k.Model, 60)),
 		Facts: facts(Bytes(p, k.Bytes), p.T("kept %s", p.Inside(Ago(p, k.Since, now)))),
 		File:  fileName(k.JobID, k.Ext),
 	}
@@ -451,7 +452,7 @@ func isPicture(ext string) bool {
 // title is the first line of a prompt; a job without one is named by its kind.
 func title(p *words.Printer, preview, kind string) string {
 	first, _, _ := strings.Cut(strings.TrimSpace(preview), "\n")
-	return cmp.Or(oneLine(first, 160), KindName(p, kind))
+	return cmp.Or(oneline.Of(first, 160), KindName(p, kind))
 }
 
 // facts joins what is known.

@@ -8,6 +8,7 @@ import (
 
 	"studioworker/ui/words"
 	"studioworker/worker/observe"
+	"studioworker/worker/oneline"
 )
 
 // LogLevel is one choice of the level filter.
@@ -235,7 +236,7 @@ func (l LogLine) Row(loc *time.Location) LogRow {
 	letter, tone := levelMark(l.Entry.Level)
 	return LogRow{
 		Time: l.Entry.At.In(loc).Format("15:04:05"), Letter: letter, Tone: tone, Category: l.Entry.Category,
-		Message: oneLine(l.Entry.Message, messageChars), JobID: l.Entry.JobID,
+		Message: oneline.Of(l.Entry.Message, messageChars), JobID: l.Entry.JobID,
 	}
 }
 

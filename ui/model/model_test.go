@@ -110,23 +110,6 @@ func TestShortPath(t *testing.T) {
 	}
 }
 
-func TestOneLine(t *testing.T) {
-	for _, tc := range []struct {
-		in    string
-		limit int
-		want  string
-	}{
-		{"  a\n\tb\x1b[0m ", 40, "a b [0m"},
-		{"äöü", 3, "äöü"},
-		{"äöüß", 3, "äöü…"},
-		{"", 3, ""},
-	} {
-		if got := oneLine(tc.in, tc.limit); got != tc.want {
-			t.Errorf("%q: got %q, want %q", tc.in, got, tc.want)
-		}
-	}
-}
-
 // connected is a worker that is let in, connected and idle.
 func connected() Snapshot {
 	return Snapshot{

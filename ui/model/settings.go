@@ -14,6 +14,7 @@ import (
 	"studioworker/ui/words"
 	"studioworker/worker/availability/hours"
 	"studioworker/worker/observe"
+	"studioworker/worker/oneline"
 )
 
 // Keys of settings that the page treats in a way of their own. Those that begin
@@ -378,7 +379,7 @@ func StudioTrouble(p *words.Printer, err error) string {
 		says = p.T("%s cannot be joined", bad.Address)
 	}
 	if bad.Detail != "" {
-		says += " (" + oneLine(bad.Detail, 200) + ")"
+		says += " (" + oneline.Of(bad.Detail, 200) + ")"
 	}
 	return says
 }
@@ -388,7 +389,7 @@ func FolderRoom(p *words.Printer, free uint64, err error) (string, Tone) {
 	const little = 20 << 30 // a large model, and room to work
 	switch {
 	case err != nil:
-		return p.T("This folder cannot be looked at: %s", oneLine(err.Error(), 200)), ToneBad
+		return p.T("This folder cannot be looked at: %s", oneline.Of(err.Error(), 200)), ToneBad
 	case free < little:
 		return p.T("%s free on its disk: little for models", Bytes(p, int64(min(free, math.MaxInt64)))), ToneBusy
 	}

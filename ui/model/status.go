@@ -7,6 +7,7 @@ import (
 
 	"studioworker/ui/words"
 	"studioworker/worker/observe"
+	"studioworker/worker/oneline"
 )
 
 // Status is the Status page, the header and the status bar, in words.
@@ -149,10 +150,10 @@ func gpus(p *words.Printer, g observe.GPUs) ([]GPU, string) {
 	}
 	rows := make([]GPU, 0, len(g.List))
 	for _, c := range g.List {
-		row := GPU{Name: cmp.Or(oneLine(c.Name, 80), p.T("Unknown card"))}
+		row := GPU{Name: cmp.Or(oneline.Of(c.Name, 80), p.T("Unknown card"))}
 		switch {
 		case c.Total == 0 && c.Note != "":
-			row.Memory = p.T("memory unknown: %s", oneLine(c.Note, 128))
+			row.Memory = p.T("memory unknown: %s", oneline.Of(c.Note, 128))
 		case c.Total == 0:
 			row.Memory = p.T("memory unknown")
 		case c.FreeUnknown || c.Free > c.Total:

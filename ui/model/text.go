@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"studioworker/ui/words"
+	"studioworker/worker/oneline"
 )
 
 // Ago says how long before now t was: "2 s ago", "5 min ago", and from an hour
@@ -104,33 +104,9 @@ func Bytes(p *words.Printer, n int64) string {
 // gib gives bytes of graphics memory in GiB, which people call GB.
 func gib(p *words.Printer, n uint64) string { return p.Number(float64(n)/(1<<30), 1) }
 
-// oneLine makes a text fit one row: control characters become blanks, runs of
-// blanks become one, and at most limit characters stay.
-func oneLine(s string, limit int) string {
-	var b strings.Builder
-	blank, n := false, 0
-	for _, r := range s {
-		if unicode.IsSpace(r) || unicode.IsControl(r) {
-			blank = n > 0
-			continue
-		}
-		if n >= limit {
-			b.WriteRune('…')
-			break
-		}
-		if blank {
-			b.WriteByte(' ')
-			n++
-		}
-		b.WriteRune(r)
-		blank, n = false, n+1
-	}
-	return b.String()
-}
-
 // sentence ends a reason that came from elsewhere like a sentence of ours.
 func sentence(s string) string {
-	s = oneLine(s, 400)
+	s = oneline.Of(s, 400)
 	return strings.TrimRight(s, ". ")
 }
 
