@@ -22,6 +22,7 @@ const noteHeight = 22
 type jobForm struct {
 	root   fyne.CanvasObject
 	tr     *words.Printer
+	win    fyne.Window
 	kind   *widget.Select
 	text   *entry
 	run    *widget.Button
@@ -34,9 +35,10 @@ type jobForm struct {
 	wanted  bool           // the person, or an empty history, wants to see it
 }
 
-func newJobForm(tr *words.Printer, a actions, c Controls) *jobForm {
+func newJobForm(tr *words.Printer, a actions, c Controls, win fyne.Window) *jobForm {
 	f := &jobForm{
 		tr:   tr,
+		win:  win,
 		kind: widget.NewSelect(nil, nil),
 		text: newEntry(""),
 		run:  widget.NewButton(tr.T("Run"), nil),
@@ -104,13 +106,12 @@ func (f *jobForm) say(s string, t model.Tone) {
 func (f *jobForm) want(on bool) {
 	f.wanted = on
 	f.arrange()
-	canvas := fyne.CurrentApp().Driver().CanvasForObject(f.toggle)
 	switch {
-	case canvas == nil: // the page is not in a window yet
-	case on && f.offered:
-		canvas.Focus(f.text)
-	case f.offered:
-		canvas.Focus(f.toggle)
+	case !f.offered:
+	case on:
+		f.win.Canvas().Focus(f.text)
+	default:
+		f.win.Canvas().Focus(f.toggle)
 	}
 }
 

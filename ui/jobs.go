@@ -51,7 +51,7 @@ func newJobsPage(tr *words.Printer, v *values, l *loader, a actions, c Controls,
 	ask := asker{win, tr}
 	p := &jobsPage{
 		tr:      tr,
-		form:    newJobForm(tr, a, c),
+		form:    newJobForm(tr, a, c, win),
 		running: newRunningSlot(tr, v, c, ask),
 		kept:    newKeptList(tr, a, c, ask),
 		search:  newEntry(tr.T("Search")),
