@@ -122,7 +122,11 @@ func (n *Network) now() *http.Transport {
 func (n *Network) Client() *http.Client { return n.client }
 
 // TLS returns whom this network trusts, for connections that are made otherwise.
-func (n *Network) TLS() *tls.Config { return n.tls.Clone() }
+func (n *Network) TLS() *tls.Config {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.tls.Clone()
+}
 
 // Close closes the connections that nobody uses.
 func (n *Network) Close() { n.client.CloseIdleConnections() }
@@ -174,9 +178,7 @@ func (n *Network) DialVia(ctx context.Context, via *url.URL, address string) (ne
 func (n *Network) secure(ctx context.Context, conn net.Conn, host string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, handshakeLimit, fmt.Errorf("no TLS handshake within %v", handshakeLimit))
 	defer cancel()
-	n.mu.Lock()
-	cfg := n.tls.Clone()
-	n.mu.Unlock()
+	cfg := n.TLS()
 	cfg.ServerName = host
 	encrypted := tls.Client(conn, cfg)
 	if err := encrypted.HandshakeContext(ctx); err != nil {

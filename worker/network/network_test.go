@@ -445,3 +445,30 @@ func FuzzParseRoots(f *testing.F) {
 		}
 	})
 }
+
+// What is trusted may change while somebody asks for it.
+func TestTrustWhileItIsAskedFor(t *testing.T) {
+	n, err := New(Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range 100 {
+			if n.TLS() == nil {
+				t.Error("nobody is trusted")
+			}
+		}
+	}()
+	for range 100 { // the same name again would change nothing
+		n.mu.Lock()
+		err := n.trust("")
+		n.mu.Unlock()
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	<-done
+}
