@@ -100,9 +100,6 @@ func (c *command) window(ctx context.Context, o windowOptions) error {
 		settled := time.AfterFunc(settleTime, func() {
 			debug.SetGCPercent(windowGC)
 			debug.FreeOSMemory()
-			if err := shedPages(); err != nil {
-				h.log.Debug("memory of the start was not given back", "error", err)
-			}
 		})
 		defer settled.Stop()
 	}
