@@ -74,7 +74,7 @@ func child(dir, listen string) int {
 	return 0
 }
 
-const patience = 20 * time.Second // how long a test waits for what must come
+const patience = time.Minute // how long a test waits for what must come
 
 // farm is a running studio with its operator.
 type farm struct {
