@@ -154,7 +154,6 @@ func TestBadStudio(t *testing.T) {
 		want         string
 	}{
 		"taken port":             {taken, filepath.Join(h.dir, "other"), "address already in use"},
-		"no address":             {"harbour", filepath.Join(h.dir, "other"), "missing port"},
 		"folder under a file":    {"127.0.0.1:0", filepath.Join(file, "studio"), "not a directory"},
 		"folder that is a file":  {"127.0.0.1:0", file, "not a directory"},
 		"folder that is in use":  {"127.0.0.1:0", f.data, f.data},
@@ -164,6 +163,7 @@ func TestBadStudio(t *testing.T) {
 			h.wantRefusal(t, exitFail, []string{"studio", "--listen", c.listen, "--data", c.data}, "start the studio", c.want)
 		})
 	}
+	h.wantRefusal(t, exitUsage, []string{"studio", "--listen", "harbour", "--data", filepath.Join(h.dir, "other")}, "write HOST:PORT")
 	wantFile(t, file, "not a folder")
 	f.wantServing(t)
 	id := f.submit(t, protocol.KindTTS, "we sail at dawn")

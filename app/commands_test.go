@@ -171,7 +171,7 @@ func TestSubmit(t *testing.T) {
 		"no token":               {[]string{"submit", "--studio", f.url, "hello"}, exitUsage, "--token-file"},
 		"token file that is not": {[]string{"submit", "--studio", f.url, "--token-file", filepath.Join(h.dir, "none"), "hello"}, exitUsage, "no token at"},
 		"no address":             {[]string{"submit", "--studio", "harbour", "--token-file", tokenFile(f.data), "hello"}, exitUsage, "http"},
-		"nobody there":           {[]string{"submit", "--studio", "http://127.0.0.1:1", "--token-file", tokenFile(f.data), "hello"}, exitFail, "connection refused"},
+		"nobody there":           {[]string{"submit", "--studio", "http://127.0.0.1:1", "--token-file", tokenFile(f.data), "hello"}, exitFail, "no studio runs at http://127.0.0.1:1"},
 	} {
 		t.Run(name, func(t *testing.T) { h.wantRefusal(t, c.code, c.args, c.want) })
 	}
