@@ -45,7 +45,7 @@ func (c *command) uiCommand() *cobra.Command {
 // others than the moments that collecting takes.
 // The start has no time for that.
 const (
-	windowGC = 40
+	windowGC = 25
 	startGC  = 400
 )
 

@@ -10,8 +10,10 @@ import (
 	_ "image/png"
 	"io"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/image/draw"
 	_ "golang.org/x/image/webp" // what the worker makes of an image
@@ -154,14 +156,26 @@ func readOrDecode(j pictureJob) (img image.Image, err error) {
 	return nil, err
 }
 
-// Run decodes until ctx ends.
+// loaderRest is how long nobody wants a picture before the memory of those that went
+// by is given back.
+const loaderRest = time.Second
+
+// Run decodes until ctx ends. Who leafs through many pictures leaves a multiple of what
+// is shown as garbage, and the system would get it back only minutes later.
 func (l *loader) Run(ctx context.Context) error {
+	rest := time.NewTimer(loaderRest)
+	defer rest.Stop()
+	rest.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-rest.C:
+			debug.FreeOSMemory()
+			continue
 		case <-l.wake:
 		}
+		rest.Reset(loaderRest)
 		for ctx.Err() == nil {
 			j, ok := l.next()
 			if !ok {
