@@ -54,8 +54,13 @@ func (c *command) runWorker(ctx context.Context, path string, parent *supervisor
 	if err != nil {
 		return err
 	}
+	defer settleMemory(runGC)()
 	return h.run(ctx)
 }
+
+// runGC is how much garbage a worker without a window may have beside what is in use, in
+// percent, before it is collected.
+const runGC = 50
 
 // pidOf names the running instance, if it answers.
 func (c *command) pidOf(ctx context.Context, path string) string {

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -41,17 +40,11 @@ func (c *command) uiCommand() *cobra.Command {
 }
 
 // windowGC is how much garbage may lie beside what is in use, in percent, before it is
-// collected. A person keeps the window open for months: the memory is worth more to
-// others than the moments that collecting takes.
-// The start has no time for that.
+// collected. The start has no time for that.
 const (
 	windowGC = 25
 	startGC  = 400
 )
-
-// settleTime is how long the start takes at most; then the program gives back what only
-// the start needed.
-const settleTime = 2 * time.Second
 
 type windowOptions struct {
 	hidden, demo bool
@@ -97,12 +90,8 @@ func (c *command) window(ctx context.Context, o windowOptions) error {
 	}
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(startGC)
-		settled := time.AfterFunc(settleTime, func() {
-			debug.SetGCPercent(windowGC)
-			debug.FreeOSMemory()
-		})
-		defer settled.Stop()
 	}
+	defer settleMemory(windowGC)()
 	ctx, closeWindow := context.WithCancel(ctx)
 	defer closeWindow()
 	ended := make(chan error, 1)
