@@ -55,7 +55,8 @@ type host struct {
 
 	studios chan *privateStudio // room for one: what run is to serve
 
-	agreed atomic.Bool // crash reports may be sent: the config says so
+	agreed  atomic.Bool // crash reports may be sent: the config says so
+	atLogin atomic.Bool // the desktop starts the program at login, as it was seen last
 
 	mu      sync.Mutex
 	private *privateStudio // nil = the studio is somewhere else
@@ -142,10 +143,13 @@ func openHost(ctx context.Context, hc hostConfig) (h *host, err error) {
 	if err != nil { // jobs can be run without
 		h.log.Warn("finished jobs are not remembered", "error", err)
 	}
+	if _, err := h.StartAtLogin(); err != nil {
+		h.log.Debug("whether this program starts at login is not known", "error", err)
+	}
 	h.worker, err = worker.New(worker.Config{
 		Store: store, Observers: h.observers, Logs: queue, Log: h.log, Router: h.engines.router, Warm: h.engines.llama, GPUs: cards.List,
 		Version: Version, Commit: commit(), Updates: h.parent != nil, Private: h.private != nil, OutboxFS: hc.outboxFS, MachineID: identity.MachineID,
-		AutoStart: func() bool { on, err := h.StartAtLogin(); return err == nil && on },
+		AutoStart: h.atLogin.Load,
 	})
 	if err != nil {
 		return nil, err

@@ -227,7 +227,9 @@ func (h *host) StartAtLogin() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return l.Enabled()
+	on, err := l.Enabled()
+	h.atLogin.Store(err == nil && on)
+	return on, err
 }
 
 // SetStartAtLogin has the desktop start the program when the user logs in, or not.
@@ -236,8 +238,13 @@ func (h *host) SetStartAtLogin(_ context.Context, on bool) error {
 	if err != nil {
 		return err
 	}
+	change := l.Disable
 	if on {
-		return l.Enable()
+		change = l.Enable
 	}
-	return l.Disable()
+	if err := change(); err != nil {
+		return err
+	}
+	h.atLogin.Store(on)
+	return nil
 }
