@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -40,11 +39,8 @@ func (c *command) uiCommand() *cobra.Command {
 }
 
 // windowGC is how much garbage may lie beside what is in use, in percent, before it is
-// collected. The start has no time for that.
-const (
-	windowGC = 25
-	startGC  = 400
-)
+// collected.
+const windowGC = 25
 
 type windowOptions struct {
 	hidden, demo bool
@@ -87,9 +83,6 @@ func (c *command) window(ctx context.Context, o windowOptions) error {
 	}
 	if err != nil {
 		return err
-	}
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(startGC)
 	}
 	defer settleMemory(windowGC)()
 	ctx, closeWindow := context.WithCancel(ctx)
