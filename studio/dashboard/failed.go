@@ -15,33 +15,17 @@ type failedData struct {
 	Jobs         []client.JobStatus
 	Total        int
 	Cursor, Next string
-	Names        map[string]string
+	workerNames
 }
-
-// Row adds to a job what its line shows.
-func (f failedData) Row(j client.JobStatus) Row { return Row{j, f.Names[j.WorkerID]} }
 
 func (d *Dashboard) failedJobs(_ http.ResponseWriter, r *http.Request, v *visit) {
 	out := failedData{Cursor: r.URL.Query().Get("cursor")}
-	query := url.Values{"state": {string(client.Failed)}, "limit": {"50"}}
-	if out.Cursor != "" {
-		query.Set("cursor", out.Cursor)
-	}
-	var list client.JobList
-	err := d.ask(v, http.MethodGet, "/api/v1/jobs?"+query.Encode()+v.prompts(), nil, &list)
-	var stats client.Stats
-	if err == nil {
-		err = d.ask(v, http.MethodGet, "/api/v1/stats?hours=1", nil, &stats)
-	}
-	var workers []worker
-	if err == nil {
-		workers, err = d.allWorkers(v)
-	}
+	list, counts, who, err := d.listJobs(v, string(client.Failed), out.Cursor)
 	if err != nil {
 		d.failed(v, err)
 		return
 	}
-	out.Jobs, out.Next, out.Total, out.Names = list.Jobs, list.Next, stats.States[client.Failed], names(workers)
+	out.Jobs, out.Next, out.Total, out.workerNames = list.Jobs, list.Next, counts[client.Failed], who
 	d.show(v, http.StatusOK, "failed", out)
 }
 

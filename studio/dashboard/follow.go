@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"time"
 )
 
 // follow hands on the events of a job, so that its page shows text and progress as
@@ -14,14 +13,11 @@ func (d *Dashboard) follow(w http.ResponseWriter, r *http.Request, v *visit) {
 		d.fail(v, http.StatusForbidden, "What jobs are about is hidden.")
 		return
 	}
-	select {
-	case d.streams <- struct{}{}:
-		defer func() { <-d.streams }()
-	default:
-		w.Header().Set("Retry-After", "30")
-		http.Error(w, "Too many pages are open.", http.StatusServiceUnavailable)
+	leave, ok := d.openStream(w)
+	if !ok {
 		return
 	}
+	defer leave()
 	in, err := request(v, http.MethodGet, path("jobs", r.PathValue("id"), "events"), nil)
 	if err != nil {
 		d.failed(v, err)
@@ -30,7 +26,7 @@ func (d *Dashboard) follow(w http.ResponseWriter, r *http.Request, v *visit) {
 	ctx, cancel := context.WithCancel(in.Context())
 	defer cancel()
 	w.Header().Set("X-Accel-Buffering", "no") // proxies that gather answers must not gather this one
-	d.cfg.API.ServeHTTP(&leashed{ResponseWriter: w, on: func() bool { return !v.session.over(time.Now(), false) && d.session(r) != nil }, stop: cancel}, in.WithContext(ctx))
+	d.cfg.API.ServeHTTP(&leashed{ResponseWriter: w, on: func() bool { return d.goesOn(r, v) }, stop: cancel}, in.WithContext(ctx))
 }
 
 var errSignedOut = errors.New("the session has ended")

@@ -15,17 +15,33 @@ const (
 	liveWrite = 30 * time.Second // a browser that does not read is gone
 )
 
-// live tells a page, by server-sent events, that something on it has changed. The
-// script then fetches the page again: there is one way to draw it.
-func (d *Dashboard) live(w http.ResponseWriter, r *http.Request, v *visit) {
+// openStream takes one of the places for pages that stay open, or answers that there is none.
+// The caller calls leave.
+func (d *Dashboard) openStream(w http.ResponseWriter) (leave func(), ok bool) {
 	select {
 	case d.streams <- struct{}{}:
-		defer func() { <-d.streams }()
+		return func() { <-d.streams }, true
 	default:
 		w.Header().Set("Retry-After", "30")
 		http.Error(w, "Too many pages are open.", http.StatusServiceUnavailable)
+		return nil, false
+	}
+}
+
+// goesOn says whether the session that opened a stream goes on: it may have run out, or
+// have been ended in another window.
+func (d *Dashboard) goesOn(r *http.Request, v *visit) bool {
+	return !v.session.over(time.Now(), false) && d.session(r) != nil
+}
+
+// live tells a page, by server-sent events, that something on it has changed. The
+// script then fetches the page again: there is one way to draw it.
+func (d *Dashboard) live(w http.ResponseWriter, r *http.Request, v *visit) {
+	leave, ok := d.openStream(w)
+	if !ok {
 		return
 	}
+	defer leave()
 	wanted := strings.Fields(r.URL.Query().Get("parts"))
 	since, err := strconv.ParseUint(r.URL.Query().Get("since"), 10, 64)
 	if err != nil {
@@ -63,8 +79,8 @@ func (d *Dashboard) live(w http.ResponseWriter, r *http.Request, v *visit) {
 	}
 	tick := time.NewTicker(liveSign)
 	defer tick.Stop()
-	over := func() bool { // it is signed out, here or in another window
-		if v.session.over(time.Now(), false) || d.session(r) == nil {
+	over := func() bool {
+		if !d.goesOn(r, v) {
 			send("event: over\ndata: 1\n\n")
 			return true
 		}

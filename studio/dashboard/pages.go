@@ -123,10 +123,7 @@ type Row struct {
 }
 
 // Row adds to a job what its line shows.
-func (o overviewData) Row(j client.JobStatus) Row { return Row{j, o.Names[j.WorkerID]} }
-
-// Row adds to a job what its line shows.
-func (l jobsData) Row(j client.JobStatus) Row { return Row{j, l.Names[j.WorkerID]} }
+func (n workerNames) Row(j client.JobStatus) Row { return Row{j, n[j.WorkerID]} }
 
 // In counts the jobs in a state.
 func (o overviewData) In(state string) int { return o.States[client.State(state)] }
@@ -175,8 +172,8 @@ type overviewData struct {
 	States                       map[client.State]int
 	Charts                       []chart
 	Running, Latest              []client.JobStatus
-	Names                        map[string]string
 	Origin                       string
+	workerNames
 }
 
 func (d *Dashboard) overview(_ http.ResponseWriter, r *http.Request, v *visit) {
@@ -197,7 +194,7 @@ func (d *Dashboard) overview(_ http.ResponseWriter, r *http.Request, v *visit) {
 		d.failed(v, err)
 		return
 	}
-	out.Approved, out.Names, out.Origin = len(workers), names(workers), d.origin(r)
+	out.Approved, out.workerNames, out.Origin = len(workers), names(workers), d.origin(r)
 	for _, w := range workers {
 		if w.Connected {
 			out.Connected++
@@ -224,8 +221,11 @@ func (d *Dashboard) origin(r *http.Request) string {
 }
 
 // names maps the ids of workers to what people call them.
-func names(workers []worker) map[string]string {
-	out := map[string]string{}
+// workerNames are what people call the workers, by id.
+type workerNames map[string]string
+
+func names(workers []worker) workerNames {
+	out := workerNames{}
 	for _, w := range workers {
 		out[w.ID] = cmp.Or(w.Name, short(w.ID))
 	}
@@ -324,12 +324,33 @@ func (d *Dashboard) registrations(_ http.ResponseWriter, r *http.Request, v *vis
 	d.show(v, http.StatusOK, "registrations", out)
 }
 
+// listJobs reads a page of the jobs in a state (empty: all), with how many there are in
+// each state and who the workers are.
+func (d *Dashboard) listJobs(v *visit, state, cursor string) (list client.JobList, counts map[client.State]int, who workerNames, err error) {
+	query := url.Values{"limit": {"50"}}
+	if state != "" {
+		query.Set("state", state)
+	}
+	if cursor != "" {
+		query.Set("cursor", cursor)
+	}
+	if err := d.ask(v, http.MethodGet, "/api/v1/jobs?"+query.Encode()+v.prompts(), nil, &list); err != nil {
+		return client.JobList{}, nil, nil, err
+	}
+	var stats client.Stats
+	if err := d.ask(v, http.MethodGet, "/api/v1/stats?hours=1", nil, &stats); err != nil {
+		return client.JobList{}, nil, nil, err
+	}
+	workers, err := d.allWorkers(v)
+	return list, stats.States, names(workers), err
+}
+
 type jobsData struct {
 	State, Cursor, Next string
 	States              []client.State
 	Counts              map[client.State]int
 	Jobs                []client.JobStatus
-	Names               map[string]string
+	workerNames
 }
 
 func (d *Dashboard) jobs(_ http.ResponseWriter, r *http.Request, v *visit) {
@@ -337,34 +358,13 @@ func (d *Dashboard) jobs(_ http.ResponseWriter, r *http.Request, v *visit) {
 		State: r.URL.Query().Get("state"), Cursor: r.URL.Query().Get("cursor"),
 		States: []client.State{client.Queued, client.Offered, client.Running, client.Done, client.Failed, client.Cancelled},
 	}
-	var list struct {
-		Jobs []client.JobStatus `json:"jobs"`
-		Next string             `json:"next"`
-	}
-	query := url.Values{"limit": {"50"}}
-	if out.State != "" {
-		query.Set("state", out.State)
-	}
-	if out.Cursor != "" {
-		query.Set("cursor", out.Cursor)
-	}
-	if !v.veiled {
-		query.Set("prompts", "true")
-	}
-	err := d.ask(v, http.MethodGet, "/api/v1/jobs?"+query.Encode(), nil, &list)
-	var stats client.Stats
-	if err == nil {
-		err = d.ask(v, http.MethodGet, "/api/v1/stats?hours=1", nil, &stats)
-	}
-	var workers []worker
-	if err == nil {
-		workers, err = d.allWorkers(v)
-	}
-	if err != nil {
+	var list client.JobList
+	var err error
+	if list, out.Counts, out.workerNames, err = d.listJobs(v, out.State, out.Cursor); err != nil {
 		d.failed(v, err)
 		return
 	}
-	out.Jobs, out.Next, out.Counts, out.Names = list.Jobs, list.Next, stats.States, names(workers)
+	out.Jobs, out.Next = list.Jobs, list.Next
 	d.show(v, http.StatusOK, "jobs", out)
 }
 
