@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"studioworker/studio/client"
@@ -84,18 +83,17 @@ func (s *Studio) listWebhooks(w http.ResponseWriter, r *http.Request) {
 // testWebhook sends a test message to an address, and answers how that went.
 func (s *Studio) testWebhook(w http.ResponseWriter, r *http.Request) {
 	drain(w, r)
-	all, err := s.webhooks.list(r.Context(), 0)
-	if err != nil {
+	e, err := s.store.Webhooks.Get(r.Context(), r.PathValue("id"))
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		writeError(w, http.StatusNotFound, "not_found", "there is no such webhook")
+		return
+	case err != nil:
 		s.internal(w, err)
 		return
 	}
-	i := slices.IndexFunc(all, func(w store.Webhook) bool { return w.ID == r.PathValue("id") })
-	if i < 0 {
-		writeError(w, http.StatusNotFound, "not_found", "there is no such webhook")
-		return
-	}
 	out := client.Tested{Delivered: true}
-	if err := s.webhooks.test(r.Context(), all[i]); err != nil {
+	if err := s.webhooks.test(r.Context(), e.Value); err != nil {
 		out = client.Tested{Error: clip(err.Error(), maxError)}
 	}
 	writeJSON(w, http.StatusOK, out)
