@@ -629,17 +629,19 @@ func failing(op, name string, times int, err error) faultFS {
 	}}
 }
 
+// halving writes only half of what the file is to take, so many times.
+func halving(file string, times int) faultFS {
+	return faultFS{FS: OS(), write: func(name string, p []byte) (int, bool, error) {
+		if name != file || times == 0 {
+			return 0, false, nil
+		}
+		times--
+		return len(p) / 2, true, nil
+	}}
+}
+
 func TestDiskFaultsAtTheCommit(t *testing.T) {
 	const readyDir, draftDir = "ready", "job.1"
-	shortOnce := func(times int) faultFS {
-		return faultFS{FS: OS(), write: func(name string, p []byte) (int, bool, error) {
-			if name != manifestFile || times == 0 {
-				return 0, false, nil
-			}
-			times--
-			return len(p) / 2, true, nil
-		}}
-	}
 	for _, tc := range []struct {
 		name    string
 		fs      faultFS
@@ -659,8 +661,8 @@ func TestDiskFaultsAtTheCommit(t *testing.T) {
 		{"row 7: EIO at the sync of the manifest once", failing("sync", manifestFile, 1, syscall.EIO), nil, true},
 		{"row 7: EIO at the sync of the manifest twice", failing("sync", manifestFile, 2, syscall.EIO), syscall.EIO, true},
 		{"row 7: EIO at the close of the result", failing("close", resultFile, 1, syscall.EIO), nil, true},
-		{"a short write of the manifest once", shortOnce(1), nil, true},
-		{"short writes of the manifest", shortOnce(2), io.ErrShortWrite, true},
+		{"a short write of the manifest once", halving(manifestFile, 1), nil, true},
+		{"short writes of the manifest", halving(manifestFile, 2), io.ErrShortWrite, true},
 		{"row 8: the result cannot be opened", failing("open", resultFile, 1, syscall.EROFS), syscall.EROFS, true},
 		{"row 8: the rename into ready fails", failing("rename", draftDir, 1, syscall.EROFS), syscall.EROFS, true},
 		{"row 7: EIO at the sync of the draft's folder", failing("syncdir", draftDir, 1, syscall.EIO), syscall.EIO, true},

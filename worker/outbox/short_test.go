@@ -49,15 +49,6 @@ func wantText(t *testing.T, o *Outbox, e Entry, want string) {
 const file = newMark + "job.1"
 
 func TestDiskFaultsAtTheCommitOfAShortResult(t *testing.T) {
-	halves := func(times int) faultFS {
-		return faultFS{FS: OS(), write: func(name string, p []byte) (int, bool, error) {
-			if name != file || times == 0 {
-				return 0, false, nil
-			}
-			times--
-			return len(p) / 2, true, nil
-		}}
-	}
 	for _, tc := range []struct {
 		name    string
 		fs      FS
@@ -71,8 +62,8 @@ func TestDiskFaultsAtTheCommitOfAShortResult(t *testing.T) {
 		{"row 7: EIO at the sync once", failing("sync", file, 1, syscall.EIO), nil, true},
 		{"row 7: EIO at the sync twice", failing("sync", file, 2, syscall.EIO), syscall.EIO, true},
 		{"row 7: EIO at the close once", failing("close", file, 1, syscall.EIO), nil, true},
-		{"a short write once", halves(1), nil, true},
-		{"short writes", halves(2), io.ErrShortWrite, true},
+		{"a short write once", halving(file, 1), nil, true},
+		{"short writes", halving(file, 2), io.ErrShortWrite, true},
 		{"row 8: it cannot be made", failing("open", file, 2, syscall.EROFS), syscall.EROFS, true},
 		{"row 8: the rename into ready fails", failing("rename", "job.1", 1, syscall.EROFS), syscall.EROFS, true},
 		{"row 7: EIO at the sync of ready", failing("syncdir", "ready", 1, syscall.EIO), syscall.EIO, true},
