@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -16,59 +15,15 @@ import (
 
 	"studioworker/studio/client"
 	"studioworker/studio/store"
+	"studioworker/worker/disktest"
 	"studioworker/worker/protocol"
 )
-
-// smallDisk mounts a file system of its own, which ends with the test.
-func smallDisk(t *testing.T, size string) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Log("NOT RUN: needs root, to mount a small disk")
-		t.Skip("not run: needs root")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size+",mode=700"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		err := syscall.Unmount(dir, 0)
-		for end := time.Now().Add(patience); errors.Is(err, syscall.EBUSY) && time.Now().Before(end); { // somebody holds a file of it open, the server until it has ended
-			time.Sleep(50 * time.Millisecond)
-			err = syscall.Unmount(dir, 0)
-		}
-		if err != nil {
-			t.Errorf("unmount: %v", err)
-		}
-	})
-	return dir
-}
-
-// fill writes to a file of the disk until it takes no more.
-func fill(t *testing.T, disk string) (ballast string) {
-	t.Helper()
-	ballast = filepath.Join(disk, "ballast")
-	f, err := os.Create(ballast)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block := make([]byte, 4096)
-	for err == nil {
-		_, err = f.Write(block)
-	}
-	if !errors.Is(err, syscall.ENOSPC) {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return ballast
-}
 
 // TestRow55TheDiskIsFull: clients hear 507, health is red, nothing that was
 // acknowledged is lost, and when there is room again the store goes on by itself
 // (storage condition 6).
 func TestRow55TheDiskIsFull(t *testing.T) {
-	disk := smallDisk(t, "64m")
+	disk := disktest.Small(t, 64)
 	f := newFarm(t, func(c *Config) { c.Data = filepath.Join(disk, "studio") })
 	w := f.worker(t)
 	var known []string
@@ -81,7 +36,7 @@ func TestRow55TheDiskIsFull(t *testing.T) {
 		extras = append(extras, f.submit(t, llmJob).ID)
 	}
 
-	ballast := fill(t, disk)
+	ballast := disktest.Fill(t, disk)
 	ask := func(method, path string, body string) int {
 		status, data := f.call(t, method, path, f.token, strings.NewReader(body))
 		var job client.Submitted
@@ -323,23 +278,8 @@ func TestRow53KillAtEachState(t *testing.T) {
 // what was not synced is not on it. Every job that was acknowledged is there, and
 // every result whose worker was thanked is whole (reliability guide §6.3).
 func TestRow54PowerCut(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Log("NOT RUN: needs root, to mount a disk of its own")
-		t.Skip("not run: needs root")
-	}
-	image := filepath.Join(t.TempDir(), "disk")
-	if err := os.WriteFile(image, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(image, 300<<20); err != nil {
-		t.Fatal(err)
-	}
-	tool(t, "mkfs.ext4", "-q", "-F", image)
-	disk, copied, mounted := t.TempDir(), image+".cut", t.TempDir()
-	tool(t, "mount", "-o", "loop", image, disk)
-	t.Cleanup(func() { tool(t, "umount", disk) })
-
-	p := startProcess(t, filepath.Join(disk, "studio"), "127.0.0.1:0")
+	image := disktest.NewImage(t, 300)
+	p := startProcess(t, filepath.Join(image.Dir, "studio"), "127.0.0.1:0")
 	w := p.worker(t)
 	l := w.connect(t, "")
 	var jobs []string
@@ -356,13 +296,10 @@ func TestRow54PowerCut(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	// The image file, and not the file system in it: what that has not written
-	// yet is lost with the power.
-	tool(t, "cp", image, copied)
+	cut := image.Cut(t) // what the program has not written yet is lost with the power
 	p.kill()
-	tool(t, "mount", "-o", "loop", copied, mounted) // the journal is replayed
-	t.Cleanup(func() { tool(t, "umount", mounted) })
-	f := newFarm(t, func(c *Config) { c.Data = filepath.Join(mounted, "studio") })
+	after := cut.PowerOn(t)
+	f := newFarm(t, func(c *Config) { c.Data = filepath.Join(after, "studio") })
 	for _, id := range jobs {
 		got := f.job(t, id)
 		if done[id] != (got.State == client.Done) {
@@ -377,14 +314,6 @@ func TestRow54PowerCut(t *testing.T) {
 	}
 	t.Logf("%d jobs and %d results were acknowledged before the cut, none is lost", len(jobs), len(done))
 	f.stop()
-}
-
-func tool(t *testing.T, name string, args ...string) {
-	t.Helper()
-	// Also when the test is over.
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil { //nolint:noctx // see above
-		t.Fatalf("%s %v: %v: %s", name, args, err, out)
-	}
 }
 
 // TestRow64ABackupOfYesterday: a studio that was restored knows its workers; a

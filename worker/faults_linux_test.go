@@ -10,31 +10,13 @@ import (
 	"time"
 
 	"studioworker/worker/config"
+	"studioworker/worker/disktest"
 	"studioworker/worker/engine"
 	"studioworker/worker/observe"
 	"studioworker/worker/outbox"
 	"studioworker/worker/protocol"
 	"studioworker/worker/session/sessiontest"
 )
-
-// smallDisk mounts a file system of its own, which ends with the test.
-func smallDisk(t *testing.T, size string) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Log("NOT RUN: needs root, to mount a small disk")
-		t.Skip("not run: needs root")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size+",mode=700"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil { // busy: somebody holds a file of it open
-			t.Errorf("unmount: %v", err)
-		}
-	})
-	return dir
-}
 
 // onDisk makes a worker whose config and outbox lie on that disk.
 func onDisk(t *testing.T, s *studio, disk string, run runs, tune ...func(*Config)) *fixture {
@@ -73,7 +55,7 @@ func TestRow05DiskFull(t *testing.T) {
 	t.Parallel()
 	t.Run("no new offers", func(t *testing.T) {
 		t.Parallel()
-		disk := smallDisk(t, "24m")
+		disk := disktest.Small(t, 24)
 		s := newStudio(t)
 		f := onDisk(t, s, disk, func(context.Context, engine.Request) (engine.Result, error) {
 			t.Error("the engine was started")
@@ -93,7 +75,7 @@ func TestRow05DiskFull(t *testing.T) {
 	})
 	t.Run("while the engine writes", func(t *testing.T) {
 		t.Parallel()
-		disk := smallDisk(t, "24m")
+		disk := disktest.Small(t, 24)
 		s := newStudio(t)
 		size, ran := 32<<20, 0
 		f := onDisk(t, s, disk, func(ctx context.Context, req engine.Request) (engine.Result, error) {
@@ -130,7 +112,7 @@ func TestRow05DiskFull(t *testing.T) {
 // mended, so is the worker.
 func TestRow08ReadOnlyRemount(t *testing.T) {
 	t.Parallel()
-	disk := smallDisk(t, "2g") // of which nothing is used
+	disk := disktest.Small(t, 2048) // of which nothing is used
 	remount := func(flags uintptr) {
 		t.Helper()
 		if err := syscall.Mount("tmpfs", disk, "tmpfs", syscall.MS_REMOUNT|flags, "size=2g,mode=700"); err != nil {

@@ -10,11 +10,12 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"studioworker/worker/disktest"
 )
 
 // powerCutRoot makes the test binary the program whose computer loses its power:
@@ -30,42 +31,12 @@ func TestRow04PowerCut(t *testing.T) {
 		storeForEver(t, root)
 		return
 	}
-	if os.Geteuid() != 0 {
-		t.Log("NOT RUN: needs root, to mount a disk of its own")
-		t.Skip("not run: needs root")
-	}
-	image := filepath.Join(t.TempDir(), "disk")
-	if err := os.WriteFile(image, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Truncate(image, 160<<20); err != nil {
-		t.Fatal(err)
-	}
-	command(t, "mkfs.ext4", "-q", "-F", image)
-	disk := t.TempDir()
-	command(t, "mount", "-o", "loop", image, disk)
-	t.Cleanup(func() { command(t, "umount", disk) })
-
+	disk := disktest.NewImage(t, 160)
 	acknowledged := map[string]string{} // hashes by job, over all cuts
 	for cut, after := range []int{3, 8, 15} {
-		copied := cutPower(t, image, disk, after, acknowledged)
-		again := t.TempDir()
-		command(t, "mount", "-o", "loop", copied, again) // the journal is replayed
-		checkAfterCut(t, cut, again, acknowledged)
-		command(t, "umount", again)
-		if err := os.Remove(copied); err != nil {
-			t.Fatal(err)
-		}
+		checkAfterCut(t, cut, cutPower(t, disk, after, acknowledged).PowerOn(t), acknowledged)
 	}
 	t.Logf("%d results were acknowledged before the last of 3 cuts, none is lost", len(acknowledged))
-}
-
-func command(t *testing.T, name string, args ...string) {
-	t.Helper()
-	// Also when the test is over.
-	if out, err := exec.Command(name, args...).CombinedOutput(); err != nil { //nolint:noctx // see above
-		t.Fatalf("%s %v: %v: %s", name, args, err, out)
-	}
 }
 
 // storeForEver stores one result after the other, every second a short one, and
@@ -89,14 +60,14 @@ func storeForEver(t *testing.T, root string) {
 
 // cutPower runs the program until it has acknowledged some results, freezes it
 // wherever it is then, and copies the disk.
-func cutPower(t *testing.T, image, disk string, after int, acknowledged map[string]string) (copied string) {
+func cutPower(t *testing.T, disk *disktest.Image, after int, acknowledged map[string]string) *disktest.Image {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	child := exec.CommandContext(t.Context(), self, "-test.run=^TestRow04PowerCut$")
-	child.Env = append(os.Environ(), powerCutRoot+"="+disk)
+	child.Env = append(os.Environ(), powerCutRoot+"="+disk.Dir)
 	out, err := child.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -123,8 +94,7 @@ func cutPower(t *testing.T, image, disk string, after int, acknowledged map[stri
 		t.Fatal(err)
 	}
 	awaitStopped(t, child.Process.Pid)
-	copied = image + ".cut"
-	copyFile(t, image, copied)
+	cut := disk.Cut(t)
 	if err := child.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +104,7 @@ func cutPower(t *testing.T, image, disk string, after int, acknowledged map[stri
 	if err := child.Wait(); !errors.As(err, &exit) {
 		t.Fatalf("the program ended with %v", err)
 	}
-	return copied
+	return cut
 }
 
 // awaitStopped returns when every thread of the process stands still.
@@ -150,26 +120,6 @@ func awaitStopped(t *testing.T, pid int) {
 			t.Fatalf("the program does not stand still: %v, %v", status, err)
 		}
 		return
-	}
-}
-
-// copyFile copies without what the disk was never told.
-func copyFile(t *testing.T, from, to string) {
-	t.Helper()
-	r, err := os.Open(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = r.Close() }() // only read
-	w, err := os.Create(to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(w, r); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
 	}
 }
 
