@@ -289,6 +289,15 @@ func TestAFileThatCannotBeUsedIsSetAsideBeforeASave(t *testing.T) {
 	if again, _ := filepath.Glob(path + ".corrupt-*"); len(again) != 1 {
 		t.Errorf("set aside again: %v", again)
 	}
+	if err := os.WriteFile(path, []byte("api_base_url = \n"), 0o600); err != nil { // within the same second
+		t.Fatal(err)
+	}
+	if err := s.Update(func(c *Config) { c.WorkerID = "wk-23" }); err != nil {
+		t.Fatal(err)
+	}
+	if both, _ := filepath.Glob(path + ".corrupt-*"); len(both) != 2 || read(t, aside[0]) != edited {
+		t.Errorf("the second took the place of the first: %v", both)
+	}
 }
 
 func TestAnotherProcessMayChangeTheFile(t *testing.T) {

@@ -219,7 +219,7 @@ func (s *Store) recover(damage error) error {
 	if err != nil {
 		return damage // nothing to go back to: the person must mend the file
 	}
-	aside := fmt.Sprintf("%s.corrupt-%s", s.path, time.Now().UTC().Format("20060102T150405Z"))
+	aside := s.asideName("corrupt")
 	if err := os.Rename(s.path, aside); err != nil {
 		return errors.Join(damage, fmt.Errorf("set the damaged config aside: %w", err))
 	}
@@ -242,12 +242,24 @@ func (s *Store) SetAside(reason string) (string, error) {
 	return s.setAside(reason)
 }
 
+// asideName is the path for a copy that is set aside now. It takes no other's place.
+func (s *Store) asideName(reason string) string {
+	first := fmt.Sprintf("%s.%s-%s", s.path, reason, time.Now().UTC().Format("20060102T150405Z"))
+	name := first
+	for n := 2; ; n++ {
+		if _, err := os.Lstat(name); err != nil { // free, or nothing can be written there anyway
+			return name
+		}
+		name = fmt.Sprintf("%s-%d", first, n)
+	}
+}
+
 func (s *Store) setAside(reason string) (string, error) {
 	data, err := os.ReadFile(s.path)
 	if err != nil {
 		return "", fmt.Errorf("read the config: %w", err)
 	}
-	aside := fmt.Sprintf("%s.%s-%s", s.path, reason, time.Now().UTC().Format("20060102T150405Z"))
+	aside := s.asideName(reason)
 	if err := atomicfile.Write(aside, data, 0o600); err != nil {
 		return "", fmt.Errorf("keep a copy of the config: %w", err)
 	}
