@@ -153,10 +153,10 @@ func saveAs(r io.Reader, sum, path string) (err error) {
 // wraps ErrNotFound when there is none of that key.
 func (o *Outbox) DiscardKept(key string) (Entry, error) {
 	o.mu.Lock()
+	defer o.mu.Unlock() // to the end: an entry that the studio asks for meanwhile is to stay
 	e, err := o.findKept(key)
-	o.mu.Unlock()
 	if err == nil {
-		err = o.Drop(e)
+		err = o.drop(e)
 	}
 	if err != nil {
 		return Entry{}, fmt.Errorf("discard a kept result: %w", err)

@@ -326,6 +326,11 @@ func (o *Outbox) promote(e Entry) (Entry, error) {
 func (o *Outbox) Drop(e Entry) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	return o.drop(e)
+}
+
+// drop is Drop for callers that hold mu.
+func (o *Outbox) drop(e Entry) error {
 	path, err := o.takeOut(e)
 	if err != nil {
 		return err
