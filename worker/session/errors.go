@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -96,7 +95,7 @@ func closeError(err error) error {
 		if late, isNet := errors.AsType[net.Error](err); isNet && late.Timeout() {
 			return errSilent
 		}
-		if errors.Is(err, syscall.ECONNRESET) { // closed as well, before all of ours was read
+		if errors.Is(err, errReset) { // closed as well, before all of ours was read
 			return fmt.Errorf("%w: %w", errClosed, err)
 		}
 		return fmt.Errorf("read: %w", err)
