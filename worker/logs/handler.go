@@ -33,13 +33,20 @@ func NewHandler(ring *observe.Ring[observe.LogEntry], queue *Queue) *Handler {
 // too.
 func (h *Handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelDebug }
 
+// maxPooled is how long a line may have been, in bytes, for its memory to be kept for the next.
+const maxPooled = 16 << 10
+
 // Handle keeps one record. It never blocks and never fails.
 func (h *Handler) Handle(_ context.Context, r slog.Record) error {
 	if r.Level < slog.LevelInfo && h.line.job == "" && !namesJob(h.open, r) {
 		return nil
 	}
 	l := h.lines.Get().(*line)
-	defer h.lines.Put(l)
+	defer func() {
+		if cap(l.text) <= maxPooled {
+			h.lines.Put(l)
+		}
+	}()
 	l.text = append(append(l.text[:0], r.Message...), h.line.text...)
 	l.job, l.category = h.line.job, h.line.category
 	if template := h.templates[r.Message]; template != "" {
