@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -43,7 +44,11 @@ func (h *host) tellManager(ctx context.Context, finished <-chan struct{}) {
 		alive = ticker.C
 	}
 	changed := make(chan struct{}, 1)
-	go h.signalChanges(ctx, changed)
+	watching, stopWatching := context.WithCancel(ctx)
+	var watchers sync.WaitGroup
+	h.signalChanges(watching, &watchers, changed)
+	defer watchers.Wait()
+	defer stopWatching()
 	stopping := ctx.Done()
 	for {
 		select {
@@ -68,27 +73,29 @@ func (h *host) tellManager(ctx context.Context, finished <-chan struct{}) {
 	}
 }
 
-// signalChanges signals each change of what managerStatus tells, several as one.
-func (h *host) signalChanges(ctx context.Context, changed chan<- struct{}) {
+// signalChanges signals each change of what managerStatus tells, several as one, until ctx ends.
+func (h *host) signalChanges(ctx context.Context, watchers *sync.WaitGroup, changed chan<- struct{}) {
 	signal := func() {
 		select {
 		case changed <- struct{}{}:
 		default:
 		}
 	}
-	go func() { // ends with ctx, as the others
+	watchers.Go(func() {
 		for range h.observers.Session.Watch(ctx) {
 			signal()
 		}
-	}()
-	go func() {
+	})
+	watchers.Go(func() {
 		for range h.observers.CurrentJob.Watch(ctx) {
 			signal()
 		}
-	}()
-	for range h.observers.Availability.Watch(ctx) {
-		signal()
-	}
+	})
+	watchers.Go(func() {
+		for range h.observers.Availability.Watch(ctx) {
+			signal()
+		}
+	})
 }
 
 // managerStatus is one line for `systemctl status`.
