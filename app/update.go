@@ -43,7 +43,7 @@ func (c *command) watched(ctx context.Context, path string, run func(context.Con
 		parent.Tell(supervisor.Message{Kind: supervisor.Ended})
 		return err
 	}
-	if updateProblem(ctx) != "" {
+	if problem, _ := updateProblem(ctx); problem != "" {
 		return run(ctx, nil)
 	}
 	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) && !canShow() {
@@ -136,57 +136,61 @@ func releaseSeq() uint64 {
 }
 
 // updateProblem says why this program does not update itself; empty = it does.
-func updateProblem(ctx context.Context) string {
+func updateProblem(ctx context.Context) (string, observe.Why) {
 	if RootKeys == "" {
-		return "this build has no feed"
+		return "this build has no feed", observe.Why{Reason: observe.ReasonNoFeed}
 	}
 	if _, err := feed.ParseRoots(RootKeys); err != nil {
-		return "this build has a wrong stamp: " + err.Error()
+		return "this build has a wrong stamp: " + err.Error(), observe.Why{Reason: observe.ReasonStamp, Said: err.Error()}
 	}
 	self, err := os.Executable()
 	if err != nil {
-		return "its own program cannot be found"
+		return "its own program cannot be found", observe.Why{Reason: observe.ReasonOwnFiles, Said: err.Error()}
 	}
-	if manager := packageManager(ctx, self); manager != "" {
-		return manager + " keeps it up to date"
+	if manager, why := packageManager(ctx, self); manager != "" {
+		return manager + " keeps it up to date", why
 	}
-	return ""
+	return "", observe.Why{}
 }
 
 // ownerTime bounds a question to a package manager.
 const ownerTime = 10 * time.Second
 
 // packageManager names who installed a program and replaces it; empty = a person.
-func packageManager(ctx context.Context, program string) string {
+func packageManager(ctx context.Context, program string) (string, observe.Why) {
+	named := func(name string) (string, observe.Why) {
+		return name, observe.Why{Reason: observe.ReasonInstall, Said: name}
+	}
 	if resolved, err := filepath.EvalSymlinks(program); err == nil {
 		program = resolved
 	}
 	switch {
 	case os.Getenv("FLATPAK_ID") != "":
-		return "Flatpak"
+		return named("Flatpak")
 	case os.Getenv("SNAP") != "" && strings.HasPrefix(program, os.Getenv("SNAP")+"/"):
-		return "Snap"
+		return named("Snap")
 	case runtime.GOOS == "darwin" && strings.Contains(program, "/Cellar/"):
-		return "Homebrew"
+		return named("Homebrew")
 	case runtime.GOOS == "darwin" && strings.Contains(program, ".app/Contents/MacOS/"):
-		return "whoever put the app into its place"
+		return "whoever put the app into its place", observe.Why{Reason: observe.ReasonPlaced}
 	case runtime.GOOS != "linux" || !strings.HasPrefix(program, "/usr/") && !strings.HasPrefix(program, "/opt/"):
-		return ""
+		return "", observe.Why{}
 	}
 	ctx, cancel := context.WithTimeout(ctx, ownerTime)
 	defer cancel()
 	for _, ask := range [][]string{{"dpkg-query", "--search", program}, {"rpm", "--query", "--file", program}} {
 		if exec.CommandContext(ctx, ask[0], ask[1:]...).Run() == nil { //nolint:gosec // G204: our own path
-			return "the system's package manager"
+			return "the system's package manager", observe.Why{Reason: observe.ReasonPackages}
 		}
 	}
-	return ""
+	return "", observe.Why{}
 }
 
 // updates keeps this process up to date, or says why nobody does.
 type updates struct {
 	h       *host
 	problem string // why there is no updater; empty = there is
+	why     observe.Why
 	updater *update.Updater
 	store   *versions.Store
 
@@ -196,12 +200,13 @@ type updates struct {
 
 // openUpdates prepares the updater. Nothing is fetched.
 func (h *host) openUpdates(ctx context.Context, store *config.Store) *updates {
-	u := &updates{h: h, problem: updateProblem(ctx)}
+	u := &updates{h: h}
+	u.problem, u.why = updateProblem(ctx)
 	if u.problem == "" && h.parent == nil {
-		u.problem = "it was started in a way that nobody watches it"
+		u.problem, u.why = "it was started in a way that nobody watches it", observe.Why{Reason: observe.ReasonUnwatched}
 	}
 	if u.problem == "" && Feed == "" && store.Get().AutoUpdateFeed == "" {
-		u.problem = "this build has no feed; auto_update_feed of the config may name one"
+		u.problem, u.why = "this build has no feed; auto_update_feed of the config may name one", observe.Why{Reason: observe.ReasonFeedUnset}
 	}
 	if u.problem == "" {
 		var err error
@@ -216,14 +221,14 @@ func (h *host) openUpdates(ctx context.Context, store *config.Store) *updates {
 			},
 		})
 		if err != nil {
-			u.problem = err.Error()
+			u.problem, u.why = err.Error(), observe.WhyOf(observe.Otherwise(err, observe.ReasonOwnFiles))
 		}
 	}
 	if u.updater != nil {
 		u.updater.Remember()
 	}
 	if u.problem != "" {
-		h.observers.Update.Set(observe.Update{State: observe.UpdateUnsupported, Detail: u.problem})
+		h.observers.Update.Set(observe.Update{State: observe.UpdateUnsupported, Detail: u.problem, Why: u.why})
 	}
 	return u
 }

@@ -144,7 +144,7 @@ func (c *command) updatePart(name, short, question string) *cobra.Command {
 
 // updateHere does what a running worker would do, for the next start.
 func (c *command) updateHere(ctx context.Context, path, question string) (*updateStatus, error) {
-	if problem := updateProblem(ctx); problem != "" {
+	if problem, _ := updateProblem(ctx); problem != "" {
 		if question == askUpdate {
 			return newUpdateStatus(observe.Update{State: observe.UpdateUnsupported, Detail: problem}), nil
 		}

@@ -48,18 +48,19 @@ func (w *Worker) checkMachine(ctx context.Context) error {
 	}
 	w.cfg.Log.Warn("the config was copied from another computer: registering anew, the operator must approve", "old_worker_id", c.WorkerID, "kept_as", aside)
 	note := "the config was copied from another computer; the old credentials are kept in " + aside
+	why := observe.Why{Reason: observe.ReasonCopied, Said: aside}
 	w.mu.Lock()
-	w.askedAnew = note
+	w.askedAnew, w.askedWhy = note, why
 	w.mu.Unlock()
-	w.cfg.Observers.Registration.Set(observe.Registration{State: observe.RegistrationPristine, Reason: note})
+	w.cfg.Observers.Registration.Set(observe.Registration{State: observe.RegistrationPristine, Reason: note, Why: why})
 	return nil
 }
 
 // note says why this worker registers anew, if it was not the person's wish.
-func (w *Worker) note() string {
+func (w *Worker) note() (string, observe.Why) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.askedAnew
+	return w.askedAnew, w.askedWhy
 }
 
 // machineHash ties an install id to this computer; it is empty when the computer

@@ -73,14 +73,14 @@ func TestFault14ACopiedConfigRegistersAnew(t *testing.T) {
 	})
 	f.start(t)
 	pending := until(t, &f.seen.Registration, func(r observe.Registration) bool { return r.State == observe.RegistrationPending })
-	if !strings.Contains(pending.Reason, "copied from another computer") { // while the operator thinks about it
+	if !strings.Contains(pending.Reason, "copied from another computer") || pending.Why.Reason != observe.ReasonCopied || !strings.HasSuffix(pending.Reason, pending.Why.Said) { // while the operator thinks about it
 		t.Errorf("pending %+v", pending)
 	}
 	close(let)
 	if h := hello(t, s); h.AuthToken != "tok-1" {
 		t.Errorf("hello with %q", h.AuthToken)
 	}
-	if r := f.seen.Registration.Get(); r.Reason != "" {
+	if r := f.seen.Registration.Get(); r.Reason != "" || r.Why != (observe.Why{}) {
 		t.Errorf("approved, and still %q", r.Reason)
 	}
 	until(t, &f.seen.Session, func(s observe.Session) bool { return s.State == observe.SessionConnected })

@@ -92,6 +92,9 @@ func TestRow11CredentialsRemoved(t *testing.T) {
 	if said := f.lines("the credentials are gone from the config: registering anew"); len(said) != 1 {
 		t.Errorf("said %q", said)
 	}
+	if note, why := f.note(); note == "" || why.Reason != observe.ReasonGone {
+		t.Errorf("asks anew for %q, %+v", note, why)
+	}
 	work(c, "after")
 	f.counts(t, 3, 3)
 }

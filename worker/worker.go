@@ -89,6 +89,7 @@ type Worker struct {
 	vramGB    float64 // over all cards; 0 = unknown
 	machineID string  // empty = unknown
 	askedAnew string  // why the registration was given up; empty = it was not, or by the person
+	askedWhy  observe.Why
 	private   bool
 	badCA     string // what is wrong with the ca_file of the config; said already
 }
@@ -302,7 +303,7 @@ func (w *Worker) ResetRegistration() error {
 	}
 	w.cfg.Log.Info("registration was reset by the person")
 	w.mu.Lock()
-	w.askedAnew = ""
+	w.askedAnew, w.askedWhy = "", observe.Why{}
 	w.mu.Unlock()
 	w.begin()
 	return nil
@@ -434,7 +435,7 @@ func (w *Worker) credentials() (session.Credentials, error) {
 }
 
 // errUnregistered says that somebody took the credentials out of the config.
-var errUnregistered = errors.New("the credentials are gone from the config")
+var errUnregistered = observe.Because(errors.New("the credentials are gone from the config"), observe.ReasonGone, "")
 
 // sessionCredentials is credentials for a session that is about to begin. When
 // they are gone, the worker registers anew and says so.
@@ -443,7 +444,7 @@ func (w *Worker) sessionCredentials() (session.Credentials, error) {
 	if errors.Is(err, errUnregistered) {
 		w.cfg.Log.Warn("the credentials are gone from the config: registering anew, the operator must approve", "path", w.cfg.Store.Path())
 		w.mu.Lock()
-		w.askedAnew = "the credentials were removed from the config"
+		w.askedAnew, w.askedWhy = "the credentials were removed from the config", observe.Why{Reason: observe.ReasonGone}
 		w.mu.Unlock()
 		w.begin()
 	}

@@ -71,7 +71,7 @@ func NewAbout(p *words.Printer, s Snapshot, u observe.Update, now time.Time) Abo
 		a.Update, a.UpdateTone = p.T("Unknown"), ToneMuted
 	}
 	if u.Detail != "" {
-		a.Update = because(a.Update, u.Detail)
+		a.Update = because(a.Update, reason(p, u.Why, u.Detail, now))
 	}
 	return a
 }

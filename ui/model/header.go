@@ -1,7 +1,6 @@
 package model
 
 import (
-	"fmt"
 	"net/url"
 	"strings"
 	"time"
@@ -57,7 +56,7 @@ func Head(p *words.Printer, s Snapshot, now time.Time) Header {
 		}
 		return Header{StatePaused, p.T("Stopping"), available(p, s, now), ActionNone}
 	}
-	if h, ok := trouble(p, s); ok {
+	if h, ok := trouble(p, s, now); ok {
 		return h
 	}
 	if s.Job.ID != "" {
@@ -82,14 +81,14 @@ func available(p *words.Printer, s Snapshot, now time.Time) string {
 }
 
 // trouble answers for the states that end only when a person acts.
-func trouble(p *words.Printer, s Snapshot) (Header, bool) {
+func trouble(p *words.Printer, s Snapshot, now time.Time) (Header, bool) {
 	switch {
 	case s.Registration.State == observe.RegistrationRejected:
 		return Header{StateAttention, p.T("Declined"), because(p.T("The studio declined this computer"), s.Registration.Reason), ActionAskAgain}, true
 	case s.Session.State == observe.SessionAuthFailed:
-		return Header{StateAttention, p.T("Signed out"), because(p.T("The studio does not accept this computer any more"), s.Session.Reason), ActionAskAgain}, true
+		return Header{StateAttention, p.T("Signed out"), because(p.T("The studio does not accept this computer any more"), reason(p, s.Session.Why, s.Session.Reason, now)), ActionAskAgain}, true
 	case s.Session.State == observe.SessionFatal:
-		return Header{StateAttention, p.T("Cannot connect"), because(p.T("This program and the studio do not fit together"), s.Session.Reason), ActionNone}, true
+		return Header{StateAttention, p.T("Cannot connect"), because(p.T("Given up"), reason(p, s.Session.Why, s.Session.Reason, now)), ActionNone}, true
 	}
 	return Header{}, false
 }
@@ -124,7 +123,7 @@ func waiting(p *words.Printer, s Snapshot, now time.Time) Header {
 		h.Word, h.Sentence = p.T("Connecting"), p.T("Calling the studio")
 		return h
 	case observe.SessionReconnecting:
-		h.Word, h.Sentence = p.T("Reconnecting"), because(retry(p, s.Session, now), s.Session.Reason)
+		h.Word, h.Sentence = p.T("Reconnecting"), because(retry(p, s.Session, now), reason(p, s.Session.Why, s.Session.Reason, now))
 		return h
 	case observe.SessionStopped:
 		h.Word, h.Sentence = p.T("Stopped"), p.T("Not connected to the studio")
@@ -132,10 +131,10 @@ func waiting(p *words.Printer, s Snapshot, now time.Time) Header {
 	case observe.SessionWaiting, observe.SessionAuthFailed, observe.SessionFatal:
 	}
 	if s.Registration.State == observe.RegistrationPending {
-		h.Word, h.Sentence = p.T("Waiting"), because(p.T("Waiting for the studio's approval"), s.Registration.Reason)
+		h.Word, h.Sentence = p.T("Waiting"), because(p.T("Waiting for the studio's approval"), reason(p, s.Registration.Why, s.Registration.Reason, now))
 		return h
 	}
-	h.Word, h.Sentence = p.T("Starting"), because(p.T("Asking the studio to let this computer in"), s.Registration.Reason)
+	h.Word, h.Sentence = p.T("Starting"), because(p.T("Asking the studio to let this computer in"), reason(p, s.Registration.Why, s.Registration.Reason, now))
 	return h
 }
 
@@ -187,10 +186,13 @@ func Sentence(p *words.Printer, a observe.Availability, now time.Time) string {
 		}
 		return p.T("Paused by you until %s", ahead(p, a.Until, now))
 	case observe.BlockDiskFull:
-		if a.Detail == "" {
+		switch {
+		case a.NeedGB > 0:
+			return p.T("Disk almost full: %s", p.T("%v GB free, %v GB needed", a.FreeGB, a.NeedGB))
+		case a.Detail == "":
 			return p.T("Disk almost full")
 		}
-		return p.T("Disk almost full: %s", roomDetail(p, a.Detail))
+		return p.T("Disk almost full: %s", a.Detail)
 	case observe.BlockHours:
 		if a.Until.IsZero() {
 			return p.T("Outside your hours")
@@ -199,28 +201,18 @@ func Sentence(p *words.Printer, a observe.Availability, now time.Time) string {
 	case observe.BlockBattery:
 		return p.T("On battery: waiting for mains power")
 	case observe.BlockUserActive:
-		switch a.Detail {
-		case "":
-			return p.T("Waiting: you are using this computer")
-		case "this computer does not tell whether you are using it":
+		switch {
+		case a.Why.Reason == observe.ReasonNoPresence:
 			return p.T("Waiting: this computer does not tell whether you are using it")
+		case a.Detail == "":
+			return p.T("Waiting: you are using this computer")
 		}
-		return p.T("Waiting: %s", a.Detail)
+		return p.T("Waiting: %s", reason(p, a.Why, a.Detail, now))
 	}
 	if a.Detail == "" {
 		return p.T("Takes no jobs")
 	}
-	return p.T("Takes no jobs: %s", a.Detail)
-}
-
-// roomDetail words the worker's detail about a full disk; one of another form
-// stays as it is.
-func roomDetail(p *words.Printer, detail string) string {
-	var free, needed float64
-	if n, err := fmt.Sscanf(detail, "%g GB free, %g GB needed", &free, &needed); err != nil || n != 2 {
-		return detail
-	}
-	return p.T("%v GB free, %v GB needed", free, needed)
+	return p.T("Takes no jobs: %s", reason(p, a.Why, a.Detail, now))
 }
 
 // ahead names a moment to come as shortly as it is clear: the time of today, with

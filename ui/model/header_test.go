@@ -45,12 +45,12 @@ func TestSentenceInGerman(t *testing.T) {
 		"Von dir pausiert bis Do 19. März 08:30":                        {Block: observe.BlockPaused, Until: at(7, 8)},
 		"Von dir pausiert bis Fr 12. März 2027 08:30":                   {Block: observe.BlockPaused, Until: at(365, 8)},
 		"Festplatte fast voll":                                          {Block: observe.BlockDiskFull},
-		"Festplatte fast voll: 0,4 GB frei, 1 GB nötig":                 {Block: observe.BlockDiskFull, Detail: "0.4 GB free, 1 GB needed"},
+		"Festplatte fast voll: 0,4 GB frei, 1 GB nötig":                 {Block: observe.BlockDiskFull, Detail: "0.4 GB free, 1 GB needed", FreeGB: 0.4, NeedGB: 1},
 		"Außerhalb deiner Zeiten":                                       {Block: observe.BlockHours},
 		"Außerhalb deiner Zeiten: wieder ab So 18:30":                   {Block: observe.BlockHours, Until: at(3, 18)},
 		"Akkubetrieb: wartet auf Netzstrom":                             {Block: observe.BlockBattery},
 		"Wartet: Du benutzt diesen Computer":                            {Block: observe.BlockUserActive},
-		"Wartet: Dieser Computer verrät nicht, ob du ihn benutzt":       {Block: observe.BlockUserActive, Detail: "this computer does not tell whether you are using it"},
+		"Wartet: Dieser Computer verrät nicht, ob du ihn benutzt":       {Block: observe.BlockUserActive, Detail: "this computer does not tell whether you are using it", Why: observe.Why{Reason: observe.ReasonNoPresence}},
 		"Nimmt keine Aufträge an: full of its own, as the worker words": {Block: "moon", Detail: "full of its own, as the worker words"},
 	} {
 		if got := Sentence(de, a, now); got != want {

@@ -164,7 +164,7 @@ func TestHead(t *testing.T) {
 			paused(s)
 		}), Header{StateAttention, "Declined", "The studio declined this computer: unknown computer", ActionAskAgain}},
 		{"signed out", with(func(s *Snapshot) { s.Session = observe.Session{State: observe.SessionAuthFailed, Reason: "revoked"} }), Header{StateAttention, "Signed out", "The studio does not accept this computer any more: revoked", ActionAskAgain}},
-		{"fatal", with(func(s *Snapshot) { s.Session = observe.Session{State: observe.SessionFatal, Reason: "version 9"} }), Header{StateAttention, "Cannot connect", "This program and the studio do not fit together: version 9", ActionNone}},
+		{"fatal", with(func(s *Snapshot) { s.Session = observe.Session{State: observe.SessionFatal, Reason: "version 9"} }), Header{StateAttention, "Cannot connect", "Given up: version 9", ActionNone}},
 		{"pending", with(func(s *Snapshot) {
 			s.Registration = observe.Registration{State: observe.RegistrationPending}
 			s.Session = observe.Session{State: observe.SessionWaiting}

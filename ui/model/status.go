@@ -85,16 +85,16 @@ func registration(p *words.Printer, r observe.Registration, now time.Time) (stri
 	switch r.State {
 	case observe.RegistrationPending:
 		if r.Since.IsZero() {
-			return because(p.T("Waiting for approval"), r.Reason), ToneBusy
+			return because(p.T("Waiting for approval"), reason(p, r.Why, r.Reason, now)), ToneBusy
 		}
-		return because(p.T("Waiting for approval since %s", Clock(p, r.Since, now)), r.Reason), ToneBusy
+		return because(p.T("Waiting for approval since %s", Clock(p, r.Since, now)), reason(p, r.Why, r.Reason, now)), ToneBusy
 	case observe.RegistrationApproved:
 		return p.T("Approved"), ToneText
 	case observe.RegistrationRejected:
 		return because(p.T("Declined"), r.Reason), ToneBad
 	case observe.RegistrationPristine:
 		if r.Reason != "" {
-			return because(p.T("Not asked yet, trying again"), r.Reason), ToneBusy
+			return because(p.T("Not asked yet, trying again"), reason(p, r.Why, r.Reason, now)), ToneBusy
 		}
 	}
 	return p.T("Not asked yet"), ToneMuted
@@ -114,7 +114,7 @@ func connection(p *words.Printer, s observe.Session, now time.Time) string {
 	case observe.SessionAuthFailed:
 		return p.T("Signed out by the studio")
 	case observe.SessionFatal:
-		return because(p.T("Given up"), s.Reason)
+		return because(p.T("Given up"), reason(p, s.Why, s.Reason, now))
 	case observe.SessionStopped:
 		return p.T("Stopped")
 	case observe.SessionWaiting:
@@ -127,7 +127,7 @@ func heartbeat(p *words.Printer, h observe.Heartbeat, now time.Time) (string, To
 	case h.At.IsZero():
 		return p.T("None yet"), ToneMuted
 	case h.Err != "":
-		return because(p.T("Failed %s", Ago(p, h.At, now)), h.Err), ToneBad
+		return because(p.T("Failed %s", Ago(p, h.At, now)), reason(p, h.Why, h.Err, now)), ToneBad
 	case h.RoundTrip <= 0:
 		return Ago(p, h.At, now), ToneText
 	}

@@ -43,7 +43,7 @@ func NewWelcome(p *words.Printer, s Snapshot, now time.Time) Welcome {
 		}
 		if r.Reason != "" {
 			w.State = StateAttention
-			w.Text = because(p.T("%s does not answer as it should, and is asked again and again", studio), r.Reason)
+			w.Text = because(p.T("%s does not answer as it should, and is asked again and again", studio), reason(p, r.Why, r.Reason, now))
 		}
 		return w
 	case observe.RegistrationPending:

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -25,6 +26,7 @@ type source struct {
 	files    *token.FileSet
 	packages map[string]*types.Package
 	info     *types.Info
+	parsed   []*ast.File
 	calls    map[token.Pos]bool // where a key stands in a call of T
 }
 
@@ -60,6 +62,7 @@ func (s *source) read(dir, name string) (*types.Package, error) {
 			return nil, err
 		}
 		parsed = append(parsed, f)
+		s.parsed = append(s.parsed, f)
 		ast.Inspect(f, s.call)
 	}
 	conf := types.Config{Importer: s, Error: func(error) {}}
@@ -78,8 +81,8 @@ func (s *source) call(n ast.Node) bool {
 	return true
 }
 
-// keys finds every constant of type Key in the window's packages, and where.
-func keys(t *testing.T) map[Key]token.Position {
+// readWindow reads all packages of the window.
+func readWindow(t *testing.T) *source {
 	t.Helper()
 	s := &source{
 		files: token.NewFileSet(), packages: map[string]*types.Package{},
@@ -99,6 +102,13 @@ func keys(t *testing.T) map[Key]token.Position {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return s
+}
+
+// keys finds every constant of type Key in the window's packages, and where.
+func keys(t *testing.T) map[Key]token.Position {
+	t.Helper()
+	s := readWindow(t)
 	found, at := map[Key]token.Position{}, map[token.Pos]bool{}
 	for expr, tv := range s.info.Types {
 		named, ok := tv.Type.(*types.Named)
@@ -199,5 +209,123 @@ func TestEveryKeyIsTranslated(t *testing.T) {
 		if german[key].forms == nil {
 			t.Errorf("German has one form of %q, English several", key)
 		}
+	}
+}
+
+// A text for people is of several words, or one word that begins large.
+var forPeople = regexp.MustCompile(`\pL\pL+[,.:;!?]? \pL|^\p{Lu}\p{Ll}+(\W|$)`)
+
+// plain are texts that look like words for people and stay as they are in every
+// language: names, and what programs say to each other.
+var plain = map[string]string{
+	"Studio Worker":                  "the program's name",
+	"English":                        "a language calls itself so",
+	"Deutsch":                        "a language calls itself so",
+	"Downloads":                      "a folder",
+	"IsStatusNotifierHostRegistered": "a name of D-Bus",
+	"RegisteredStatusNotifierItems":  "a name of D-Bus",
+	"NameOwnerChanged":               "a name of D-Bus",
+	"true or false":                  "a sort of the config",
+	"whole number":                   "a sort of the config",
+}
+
+// silent are the calls whose texts are for who reads errors and logs: what the window
+// shows of an error gets its meaning from the catalogue first.
+var silent = map[string]bool{
+	"errors.New": true, "fmt.Errorf": true,
+	"Debug": true, "Info": true, "Warn": true, "Error": true,
+}
+
+// called is the name of a function as silent has it.
+func called(c *ast.CallExpr) (qualified, name string) {
+	f, ok := c.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return "", ""
+	}
+	if p, ok := f.X.(*ast.Ident); ok {
+		qualified = p.Name + "." + f.Sel.Name
+	}
+	return qualified, f.Sel.Name
+}
+
+// bypasses finds literals of a file that look like a text for people and are no keys.
+func bypasses(f *ast.File, isKey func(ast.Node) bool) []*ast.BasicLit {
+	var found []*ast.BasicLit
+	ast.Inspect(f, func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.ImportSpec:
+			return false
+		case *ast.CallExpr:
+			qualified, name := called(n)
+			return !silent[qualified] && !silent[name]
+		case *ast.Field:
+			return n.Tag == nil
+		case *ast.BasicLit:
+			if n.Kind != token.STRING {
+				return true
+			}
+			text, err := strconv.Unquote(n.Value)
+			if err == nil && plain[text] == "" && forPeople.MatchString(text) && !isKey(n) {
+				found = append(found, n)
+			}
+		}
+		return true
+	})
+	return found
+}
+
+// TestNoWordsPastTheCatalogue: what the window shows is a key.
+func TestNoWordsPastTheCatalogue(t *testing.T) {
+	s := readWindow(t)
+	type span struct{ from, to token.Pos }
+	var known []span
+	for expr, tv := range s.info.Types {
+		if types.TypeString(tv.Type, nil) == self+".Key" {
+			known = append(known, span{expr.Pos(), expr.End()})
+		}
+	}
+	for pos := range s.calls {
+		known = append(known, span{pos, pos + 1})
+	}
+	slices.SortFunc(known, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	isKey := func(n ast.Node) bool {
+		return slices.ContainsFunc(known, func(k span) bool { return k.from <= n.Pos() && n.Pos() < k.to })
+	}
+	for _, f := range s.parsed {
+		if f.Name.Name == "main" {
+			continue // a window to compare ours with
+		}
+		for _, literal := range bypasses(f, isKey) {
+			t.Errorf("%s: %s is no key of the catalogue: say it with T, or name it among the plain ones", s.files.Position(literal.Pos()), literal.Value)
+		}
+	}
+}
+
+// TestBypassesAreFound: the search finds what it is there for, and no more.
+func TestBypassesAreFound(t *testing.T) {
+	const code = `package x
+import "no such thing"
+type a struct { b string ` + "`json:\"Big name\"`" + ` }
+func f() {
+	label.SetText("Nobody is here")
+	button := widget.NewButton("Stop", nil)
+	entry.PlaceHolder = "what you look for"
+	_ = title + " of this week"
+	errors.New("an error of ours")
+	log.Warn("this is for the log", "key", "some value")
+	name := "studio-worker.log"
+	unit("GB")
+}`
+	f, err := parser.ParseFile(token.NewFileSet(), "x.go", code, parser.SkipObjectResolution)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, literal := range bypasses(f, func(ast.Node) bool { return false }) {
+		got = append(got, literal.Value)
+	}
+	want := []string{`"Nobody is here"`, `"Stop"`, `"what you look for"`, `" of this week"`}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %s, want %s", got, want)
 	}
 }

@@ -56,7 +56,10 @@ func (c *Controller) reasons(now time.Time, set Settings) []observe.Availability
 	add(c.stopping, observe.Availability{Block: observe.BlockStopping})
 	add(c.paused, observe.Availability{Block: observe.BlockPaused, Until: c.pausedUntil})
 	if free, full := c.diskFull(); full {
-		add(true, observe.Availability{Block: observe.BlockDiskFull, Detail: fmt.Sprintf("%s free, %s needed", gb(free/gib), gb(minFree/gib))})
+		add(true, observe.Availability{
+			Block: observe.BlockDiskFull, Detail: fmt.Sprintf("%s free, %s needed", gb(free/gib), gb(minFree/gib)),
+			Why: observe.Why{Reason: observe.ReasonDiskFull}, FreeGB: tenths(free / gib), NeedGB: tenths(minFree / gib),
+		})
 	}
 	opens, closed := c.outsideHours(now, set)
 	add(closed, observe.Availability{Block: observe.BlockHours, Until: opens})
@@ -64,6 +67,7 @@ func (c *Controller) reasons(now time.Time, set Settings) []observe.Availability
 	person := observe.Availability{Block: observe.BlockUserActive}
 	if c.presenceLost {
 		person.Detail = "this computer does not tell whether you are using it"
+		person.Why = observe.Why{Reason: observe.ReasonNoPresence}
 	}
 	add(set.OnlyWhenIdle && c.presence != protocol.PresenceIdle, person) // unknown counts as active (§3.9)
 	return list
@@ -139,8 +143,9 @@ func (c *Controller) Refusal() (reason string, code protocol.RejectCode, refused
 	return reason, protocol.RejectPaused, true
 }
 
-// gb words an amount of GiB with at most one decimal. It rounds down, so that
-// what is too little never looks like enough.
-func gb(n float64) string {
-	return fmt.Sprintf("%v GB", math.Floor(n*10)/10)
-}
+// gb words an amount of GiB with at most one decimal.
+func gb(n float64) string { return fmt.Sprintf("%v GB", tenths(n)) }
+
+// tenths rounds down to one decimal, so that what is too little never looks like
+// enough.
+func tenths(n float64) float64 { return math.Floor(n*10) / 10 }

@@ -297,7 +297,7 @@ func TestAPresenceThatCannotBeReadCountsAsActive(t *testing.T) {
 		f.Refresh()
 		wait(time.Minute)
 		f.sees(t, observe.BlockUserActive)
-		if f.Presence() != protocol.PresenceUnknown || f.slot.Get().Detail == "" {
+		if f.Presence() != protocol.PresenceUnknown || f.slot.Get().Detail == "" || f.slot.Get().Why.Reason != observe.ReasonNoPresence {
 			t.Errorf("presence %q, %+v", f.Presence(), f.slot.Get())
 		}
 		f.says(t, "no display", 1)

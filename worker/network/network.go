@@ -11,6 +11,7 @@ package network
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -103,7 +104,10 @@ func (n *Network) trust(caFile string) error {
 		Proxy:       func(r *http.Request) (*url.URL, error) { return n.proxy(r.URL) },
 		DialContext: n.dialer.DialContext, TLSClientConfig: trusted.Clone(), ForceAttemptHTTP2: true,
 		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, answer *http.Response) error {
-			return refusal(proxy, answer)
+			if err := refusal(proxy, answer); err != nil {
+				return &proxyError{err, proxy.Host}
+			}
+			return nil
 		},
 		MaxIdleConns: idleConns, IdleConnTimeout: idleLimit, TLSHandshakeTimeout: handshakeLimit,
 		ExpectContinueTimeout: continueLimit, MaxResponseHeaderBytes: maxHeader,
@@ -141,7 +145,13 @@ func (t transport) CloseIdleConnections() { t.n.now().CloseIdleConnections() }
 func (t transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer, err := t.n.now().RoundTrip(r)
 	if err != nil {
-		return nil, t.n.explain(r.URL.Hostname(), err)
+		explained := t.n.explain(r.URL.Hostname(), err)
+		if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "proxyconnect" {
+			if via, _ := t.n.proxy(r.URL); via != nil {
+				explained = &proxyError{explained, via.Host}
+			}
+		}
+		return nil, explained
 	}
 	if says, err := http.ParseTime(answer.Header.Get("Date")); err == nil {
 		t.n.mu.Lock()

@@ -23,6 +23,7 @@ import (
 	"go.uber.org/goleak"
 
 	"studioworker/worker/network/networktest"
+	"studioworker/worker/observe"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -183,15 +184,18 @@ func TestProxiesThatRefuse(t *testing.T) {
 		_ = conn.Close()
 	}))
 	t.Cleanup(endless.Close)
-	for name, tc := range map[string]struct{ proxy, says string }{
-		"no name":        {"http://" + address(strict.Server), "wants a name and a password"},
-		"wrong name":     {"http://ada:harbour@" + address(strict.Server), "does not accept the name and password"},
-		"no way":         {"http://ada:harbour@" + address(broken.Server), "status 502"},
-		"not there":      {"http://ada:harbour@127.0.0.1:1", "refused"},
-		"no HTTP":        {"ftp://ada:harbour@127.0.0.1:1", ""},
-		"talks at once":  {"http://ada:harbour@" + address(odd), ""},
-		"endless answer": {"http://ada:harbour@" + address(endless), ""},
-		"no SOCKS":       {"socks5://ada:harbour@127.0.0.1:1", "refused"},
+	for name, tc := range map[string]struct {
+		proxy, says string
+		why         observe.Reason
+	}{
+		"no name":        {"http://" + address(strict.Server), "wants a name and a password", observe.ReasonProxyLogin},
+		"wrong name":     {"http://ada:harbour@" + address(strict.Server), "does not accept the name and password", observe.ReasonProxyLogin},
+		"no way":         {"http://ada:harbour@" + address(broken.Server), "status 502", observe.ReasonStatus},
+		"not there":      {"http://ada:harbour@127.0.0.1:1", "refused", observe.ReasonNobodyThere},
+		"no HTTP":        {"ftp://ada:harbour@127.0.0.1:1", "", observe.ReasonUnknown},
+		"talks at once":  {"http://ada:harbour@" + address(odd), "", observe.ReasonUnknown},
+		"endless answer": {"http://ada:harbour@" + address(endless), "", observe.ReasonUnknown},
+		"no SOCKS":       {"socks5://ada:harbour@127.0.0.1:1", "refused", observe.ReasonNobodyThere},
 	} {
 		for way, call := range both() {
 			t.Run(name+" "+way, func(t *testing.T) {
@@ -199,6 +203,13 @@ func TestProxiesThatRefuse(t *testing.T) {
 				_, err := call(t, n, "https://"+host+":443/")
 				if err == nil || !strings.Contains(err.Error(), tc.says) || strings.Contains(err.Error(), "harbour") {
 					t.Errorf("got %v, want it to say %q", err, tc.says)
+				}
+				_, behind, _ := strings.Cut(tc.proxy, "://")
+				behind = behind[strings.Index(behind, "@")+1:]
+				why := observe.WhyOf(err)
+				known := tc.why != observe.ReasonUnknown || way == "WebSocket" // net/http may keep the proxy to itself
+				if strings.Contains(why.Said, "harbour") || known && why.Proxy != behind || tc.why != observe.ReasonUnknown && why.Reason != tc.why {
+					t.Errorf("got %+v, want %s of %s", why, tc.why, behind)
 				}
 			})
 		}
@@ -293,12 +304,13 @@ func TestFault34And35CertificatesInWords(t *testing.T) {
 	for name, tc := range map[string]struct {
 		certificate tls.Certificate
 		says        []string
+		why         observe.Why
 	}{
-		"right":         {trusted.Issue(t, "127.0.0.1", now.Add(-time.Hour), now.Add(time.Hour)), nil},
-		"unknown CA":    {stranger.Issue(t, "127.0.0.1", now.Add(-time.Hour), now.Add(time.Hour)), []string{`issued by "Office Firewall"`, "does not trust", "ca_file"}},
-		"expired":       {trusted.Issue(t, "127.0.0.1", now.Add(-twoYears), now.Add(-time.Hour)), []string{`issued by "Harbour CA"`, "expired on " + day(now.Add(-time.Hour))}},
-		"not yet valid": {trusted.Issue(t, "127.0.0.1", now.Add(twoYears), now.Add(2*twoYears)), []string{`issued by "Harbour CA"`, "is not valid before " + day(now.Add(twoYears)), "is this computer's clock right? It says " + day(now)[:10]}},
-		"another name":  {trusted.Issue(t, "harbour.invalid", now.Add(-time.Hour), now.Add(time.Hour)), []string{"127.0.0.1"}},
+		"right":         {trusted.Issue(t, "127.0.0.1", now.Add(-time.Hour), now.Add(time.Hour)), nil, observe.Why{}},
+		"unknown CA":    {stranger.Issue(t, "127.0.0.1", now.Add(-time.Hour), now.Add(time.Hour)), []string{`issued by "Office Firewall"`, "does not trust", "ca_file"}, observe.Why{Reason: observe.ReasonUntrusted, Said: "127.0.0.1", More: `"Office Firewall"`}},
+		"expired":       {trusted.Issue(t, "127.0.0.1", now.Add(-twoYears), now.Add(-time.Hour)), []string{`issued by "Harbour CA"`, "expired on " + day(now.Add(-time.Hour))}, observe.Why{Reason: observe.ReasonExpired, Said: "127.0.0.1", More: `"Harbour CA"`, At: now.Add(-time.Hour)}},
+		"not yet valid": {trusted.Issue(t, "127.0.0.1", now.Add(twoYears), now.Add(2*twoYears)), []string{`issued by "Harbour CA"`, "is not valid before " + day(now.Add(twoYears)), "is this computer's clock right? It says " + day(now)[:10]}, observe.Why{Reason: observe.ReasonNotYet, Said: "127.0.0.1", More: `"Harbour CA"`, At: now.Add(twoYears)}},
+		"another name":  {trusted.Issue(t, "harbour.invalid", now.Add(-time.Hour), now.Add(time.Hour)), []string{"127.0.0.1"}, observe.Why{Reason: observe.ReasonCertificate, Said: "x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs"}},
 	} {
 		server := newServer(t, &tc.certificate)
 		for way, call := range both() {
@@ -319,6 +331,11 @@ func TestFault34And35CertificatesInWords(t *testing.T) {
 				if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok {
 					t.Errorf("the cause is lost: %v", err)
 				}
+				got, want := observe.WhyOf(err), tc.why
+				same := got.At.Unix() == want.At.Unix()
+				if got.At, want.At = (time.Time{}), (time.Time{}); !same || got != want {
+					t.Errorf("got %+v, want %+v, the same time: %t", got, want, same)
+				}
 			})
 		}
 	}
@@ -327,9 +344,13 @@ func TestFault34And35CertificatesInWords(t *testing.T) {
 		proxy.Server.Config.ErrorLog = log.New(io.Discard, "", 0)
 		n := open(t, Config{}, map[string]string{"HTTPS_PROXY": proxy.Server.URL})
 		for way, call := range both() {
-			if _, err := call(t, n, "https://"+host+":443/"); err == nil || !strings.Contains(err.Error(), "Office Firewall") ||
+			_, err := call(t, n, "https://"+host+":443/")
+			if err == nil || !strings.Contains(err.Error(), "Office Firewall") ||
 				strings.Contains(err.Error(), "certificate of "+host) {
 				t.Errorf("%s: got %v", way, err)
+			}
+			if why := observe.WhyOf(err); why.Reason != observe.ReasonUntrusted || why.Proxy != address(proxy.Server) {
+				t.Errorf("%s: got %+v", way, why)
 			}
 		}
 	})
@@ -355,7 +376,7 @@ func TestFault35TheStudiosTimeIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	for way, call := range both() {
-		if _, err := call(t, n, secure.URL); err == nil || !strings.Contains(err.Error(), "the studio says "+theirs.UTC().Format("2006-01-02")) {
+		if _, err := call(t, n, secure.URL); err == nil || !strings.Contains(err.Error(), "the studio says "+theirs.UTC().Format("2006-01-02")) || observe.WhyOf(err).Clock.Sub(theirs).Abs() > time.Minute {
 			t.Errorf("%s: %v", way, err)
 		}
 	}

@@ -10,9 +10,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"golang.org/x/net/proxy"
+
+	"studioworker/worker/observe"
 )
 
 // reach opens a connection to address, through the proxy unless it is nil.
@@ -20,6 +23,38 @@ func (n *Network) reach(ctx context.Context, via *url.URL, address string) (net.
 	if via == nil {
 		return n.dialer.DialContext(ctx, "tcp", address)
 	}
+	conn, err := n.reachVia(ctx, via, address)
+	if err != nil {
+		return nil, &proxyError{err, via.Host}
+	}
+	return conn, nil
+}
+
+// proxyError is the error of a proxy that does not connect us.
+type proxyError struct {
+	error
+	host string
+}
+
+func (e *proxyError) Unwrap() error { return e.error }
+
+// Why is why the proxy does not connect.
+func (e *proxyError) Why() observe.Why {
+	cause := e.error
+	if _, known := errors.AsType[observe.Reasoner](cause); !known {
+		if op, ok := errors.AsType[*net.OpError](cause); ok && op.Op == "proxyconnect" {
+			cause = op.Err
+		}
+	}
+	why := observe.WhyOf(cause)
+	if why.Reason == observe.ReasonUnknown {
+		why = observe.Why{Reason: observe.ReasonProxy, Said: e.Error()}
+	}
+	why.Proxy = e.host
+	return why
+}
+
+func (n *Network) reachVia(ctx context.Context, via *url.URL, address string) (net.Conn, error) {
 	switch via.Scheme {
 	case "socks5", "socks5h":
 		dialer, err := proxy.FromURL(via, &n.dialer)
@@ -102,9 +137,12 @@ func refusal(via *url.URL, answer *http.Response) error {
 	case answer.StatusCode == http.StatusOK:
 		return nil
 	case answer.StatusCode == http.StatusProxyAuthRequired && via.User == nil:
-		return fmt.Errorf("proxy %s wants a name and a password: put them into the proxy's address, as http://NAME:PASSWORD@HOST:PORT", via.Host)
+		return observe.Because(
+			fmt.Errorf("proxy %s wants a name and a password: put them into the proxy's address, as http://NAME:PASSWORD@HOST:PORT", via.Host), observe.ReasonProxyLogin, "")
 	case answer.StatusCode == http.StatusProxyAuthRequired:
-		return fmt.Errorf("proxy %s does not accept the name and password in its address (only Basic authentication is known)", via.Host)
+		return observe.Because(
+			fmt.Errorf("proxy %s does not accept the name and password in its address (only Basic authentication is known)", via.Host), observe.ReasonProxyLogin, "Basic")
 	}
-	return fmt.Errorf("proxy %s refused the connection with status %d", via.Host, answer.StatusCode)
+	return observe.Because(
+		fmt.Errorf("proxy %s refused the connection with status %d", via.Host, answer.StatusCode), observe.ReasonStatus, strconv.Itoa(answer.StatusCode))
 }

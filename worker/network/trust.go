@@ -11,6 +11,8 @@ import (
 	"net"
 	"os"
 	"time"
+
+	"studioworker/worker/observe"
 )
 
 // maxCAFile bounds the extra certificates, in bytes: a system's whole store has
@@ -67,8 +69,12 @@ func parseRoots(data []byte) ([]*x509.Certificate, error) {
 // certificateError says in words why a certificate was not accepted.
 type certificateError struct {
 	words string
+	why   observe.Why
 	err   error
 }
+
+// Why is what the words say.
+func (e *certificateError) Why() observe.Why { return e.why }
 
 func (e *certificateError) Error() string { return e.words }
 
@@ -77,28 +83,35 @@ func (e *certificateError) Unwrap() error { return e.err }
 // explain words the certificate errors that a person can do something about; all
 // others stay as they are.
 func (n *Network) explain(host string, err error) error {
+	why := observe.Why{Said: host}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "proxyconnect" {
 		host = "the proxy"
+		why.Said = "" // which proxy says the error around this one
 	}
 	if unknown, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		words := fmt.Sprintf("the certificate of %s was issued by %s, which this computer does not trust; if that is right, "+
 			"add the issuer's certificate to the system, or name its file as ca_file in the config", host, issuer(unknown.Cert, err))
-		return &certificateError{words, err}
+		why.Reason, why.More = observe.ReasonUntrusted, issuer(unknown.Cert, err)
+		return &certificateError{words, why, err}
 	}
 	invalid, ok := errors.AsType[x509.CertificateInvalidError](err)
 	if !ok || invalid.Reason != x509.Expired || invalid.Cert == nil {
 		return err
 	}
+	why.More = issuer(invalid.Cert, err)
 	now, state := time.Now(), "expired on "+day(invalid.Cert.NotAfter)
+	why.Reason, why.At = observe.ReasonExpired, invalid.Cert.NotAfter
 	if now.Before(invalid.Cert.NotBefore) {
+		why.Reason, why.At = observe.ReasonNotYet, invalid.Cert.NotBefore
 		state = "is not valid before " + day(invalid.Cert.NotBefore)
 	}
 	words := fmt.Sprintf("the certificate of %s, issued by %s, %s; is this computer's clock right? It says %s",
-		host, issuer(invalid.Cert, err), state, day(now))
+		host, why.More, state, day(now))
 	if theirs, known := n.timeAt(host); known {
 		words += ", the studio says " + day(theirs)
+		why.Clock = theirs
 	}
-	return &certificateError{words, err}
+	return &certificateError{words, why, err}
 }
 
 func day(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 UTC") }

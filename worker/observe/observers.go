@@ -77,6 +77,8 @@ type Registration struct {
 	// Reason is, when rejected, the operator's words; when pristine, why the last try
 	// failed; when pristine or pending, else, why this worker asks anew.
 	Reason string
+	// Why is the sort of Reason; empty when it is the operator's.
+	Why Why
 }
 
 // SessionState says what the connection to the studio is doing (spec §7.3).
@@ -100,6 +102,7 @@ type Session struct {
 	Attempt int       // reconnecting: consecutive failures, from 1
 	RetryAt time.Time // reconnecting: when the next try starts
 	Reason  string    // auth failed, fatal, reconnecting: why, in words for people
+	Why     Why       // the sort of Reason
 	// Skew is how far the studio's clock is ahead of this computer's, as the
 	// welcome said; negative when behind, 0 while not connected or unknown. The way
 	// of the welcome is in it.
@@ -111,6 +114,7 @@ type Session struct {
 type Heartbeat struct {
 	At        time.Time     // when the outcome was known
 	Err       string        // empty when the studio acknowledged it
+	Why       Why           // the sort of Err
 	RoundTrip time.Duration // 0 when unknown
 }
 
@@ -133,7 +137,11 @@ const (
 type Availability struct {
 	Block  Block
 	Detail string    // more about the reason, in words for people; may be empty
+	Why    Why       // the sort of Detail
 	Until  time.Time // when the reason ends by itself; zero = nobody knows
+	// FreeGB and NeedGB are the room on the disk and what must be there, in GiB with
+	// one decimal, rounded down; both 0 but for a full disk.
+	FreeGB, NeedGB float64
 }
 
 // Progress is how far a job is. Total 0 means that the engine cannot say.
@@ -302,6 +310,7 @@ type Update struct {
 	Done    int64  // received so far
 	Checked time.Time
 	Detail  string // one sentence for people; may be empty
+	Why     Why    // the sort of Detail
 }
 
 // Crash is the report of a crash that was neither sent nor discarded. An empty ID means

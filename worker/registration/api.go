@@ -9,9 +9,11 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
+	"studioworker/worker/observe"
 	"studioworker/worker/oneline"
 	"studioworker/worker/protocol"
 )
@@ -24,7 +26,12 @@ type statusError struct {
 }
 
 func (e *statusError) Error() string {
-	text := fmt.Sprintf("%s failed with status %d", e.operation, e.status)
+	return e.operation + " failed with status " + e.said()
+}
+
+// said is what the other side said: the status and its text.
+func (e *statusError) said() string {
+	text := strconv.Itoa(e.status)
 	if e.body != "" {
 		text += ": " + e.body
 	}
@@ -35,7 +42,8 @@ func (e *statusError) Error() string {
 // record: debug on success, warn on failure. secret is what neither the record
 // nor the error may repeat, should the answer hold it; it may be empty.
 func call(ctx context.Context, client *http.Client, log *slog.Logger, operation, secret string, r *http.Request) ([]byte, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, protocol.RequestLimit, fmt.Errorf("no answer within %v", protocol.RequestLimit))
+	ctx, cancel := context.WithTimeoutCause(ctx, protocol.RequestLimit,
+		observe.Because(fmt.Errorf("no answer within %v", protocol.RequestLimit), observe.ReasonTooLate, protocol.RequestLimit.String()))
 	defer cancel()
 	start := time.Now()
 	log = log.With("operation", operation, "endpoint", r.URL.Redacted())
@@ -49,7 +57,8 @@ func call(ctx context.Context, client *http.Client, log *slog.Logger, operation,
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, "[redacted]")
 		}
-		err = &statusError{operation, status, clip(text)}
+		bad := &statusError{operation, status, clip(text)}
+		err = observe.Because(bad, observe.ReasonStatus, bad.said())
 	} else if err != nil {
 		err = fmt.Errorf("%s failed: %w", operation, err)
 	}
@@ -89,11 +98,16 @@ func checkID(field, value string) error {
 	return nil
 }
 
+// notStudio is the error of an answer that no studio gives.
+func notStudio(err error) error {
+	return observe.Because(fmt.Errorf("the answer is not from a studio: %w", err), observe.ReasonNoStudio, err.Error())
+}
+
 // submit asks the studio to let this worker in (§2.3).
 func (r *Registrar) submit(ctx context.Context, base protocol.Base, body protocol.RegisterRequest) (string, error) {
 	url, err := base.RegisterURL()
 	if err != nil {
-		return "", err
+		return "", observe.Because(err, observe.ReasonAddress, err.Error())
 	}
 	data, err := json.Marshal(body)
 	if err != nil {
@@ -114,7 +128,7 @@ func (r *Registrar) submit(ctx context.Context, base protocol.Base, body protoco
 		err = checkID("requestId", response.RequestID)
 	}
 	if err != nil {
-		return "", fmt.Errorf("the answer is not from a studio: %w", err)
+		return "", notStudio(err)
 	}
 	return response.RequestID, nil
 }
@@ -140,7 +154,7 @@ func (r *Registrar) poll(ctx context.Context, base protocol.Base, requestID, sec
 		err = errors.Join(checkID("workerId", response.WorkerID), checkID("authToken", response.AuthToken))
 	}
 	if err != nil {
-		return protocol.PollResponse{}, fmt.Errorf("the answer is not from a studio: %w", err)
+		return protocol.PollResponse{}, notStudio(err)
 	}
 	response.Reason = clip(response.Reason)
 	return response, nil

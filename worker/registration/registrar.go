@@ -66,7 +66,7 @@ type Config struct {
 	UserAgent    string
 	// Note says why this worker asks anew; it is shown until the operator has
 	// answered. Nil or empty = it does not.
-	Note func() string
+	Note func() (string, observe.Why)
 }
 
 // Registrar registers one worker.
@@ -119,7 +119,7 @@ func (r *Registrar) tick(ctx context.Context) (observe.Registration, error) {
 		return r.show(observe.Registration{State: observe.RegistrationApproved, WorkerID: kept.WorkerID}), nil
 	}
 	if err != nil {
-		return r.stay(err)
+		return r.stay(observe.Because(err, observe.ReasonAddress, err.Error()))
 	}
 	if kept.RequestID == "" || kept.Secret == "" {
 		return r.ask(ctx, base, kept)
@@ -140,7 +140,7 @@ func (r *Registrar) ask(ctx context.Context, base protocol.Base, kept Credential
 	}
 	if kept != old {
 		if err := r.cfg.Store.ReplaceCredentials(old, kept); err != nil {
-			return r.stay(fmt.Errorf("save the install id: %w", err))
+			return r.stay(observe.Otherwise(fmt.Errorf("save the install id: %w", err), observe.ReasonNotSaved))
 		}
 	}
 	id, err := r.submit(ctx, base, protocol.RegisterRequest{
@@ -152,7 +152,7 @@ func (r *Registrar) ask(ctx context.Context, base protocol.Base, kept Credential
 	}
 	old, kept.RequestID = kept, id
 	if err := r.cfg.Store.ReplaceCredentials(old, kept); err != nil {
-		return r.stay(fmt.Errorf("save the request id: %w", err))
+		return r.stay(observe.Otherwise(fmt.Errorf("save the request id: %w", err), observe.ReasonNotSaved))
 	}
 	return r.step(observe.RegistrationPristine, submitted, observe.Registration{RequestID: id, Since: time.Now()})
 }
@@ -222,7 +222,7 @@ func (r *Registrar) unknown(err error) bool {
 
 // stay keeps the registration pristine and shows why.
 func (r *Registrar) stay(err error) (observe.Registration, error) {
-	return r.show(observe.Registration{State: observe.RegistrationPristine, Reason: err.Error()}), err
+	return r.show(observe.Registration{State: observe.RegistrationPristine, Reason: err.Error(), Why: observe.WhyOf(err)}), err
 }
 
 func (r *Registrar) step(from observe.RegistrationState, on event, to observe.Registration) (observe.Registration, error) {
@@ -237,7 +237,7 @@ func (r *Registrar) step(from observe.RegistrationState, on event, to observe.Re
 func (r *Registrar) show(state observe.Registration) observe.Registration {
 	waits := state.State == observe.RegistrationPristine || state.State == observe.RegistrationPending
 	if waits && state.Reason == "" && r.cfg.Note != nil {
-		state.Reason = r.cfg.Note()
+		state.Reason, state.Why = r.cfg.Note()
 	}
 	r.cfg.Observer.Set(state)
 	return state

@@ -339,25 +339,26 @@ func TestSpec090And093FailedRequestsStayPristine(t *testing.T) {
 		name   string
 		answer http.HandlerFunc
 		says   string
+		why    observe.Reason
 	}{
-		{"090 500", says(500, "database is away\nref 7f3a"), "register-request failed with status 500: database is away ref 7f3a"},
-		{"093 429", says(429, "slow down"), "429: slow down"},
-		{"no body", says(503, ""), "register-request failed with status 503"},
-		{"a long body", says(502, strings.Repeat("é", 5000)), "…"},
-		{"not JSON", says(200, "OK"), "not from a studio"},
-		{"a captive portal", says(200, "<html>Please log in"), "not from a studio"},
-		{"no request id", says(200, `{"status":"pending"}`), "requestId"},
-		{"an empty request id", says(200, `{"requestId":"","status":"pending"}`), "requestId"},
-		{"an endless request id", says(200, `{"requestId":"`+strings.Repeat("r", maxID+1)+`","status":"pending"}`), "more than 4096 bytes"},
-		{"larger than we read", says(200, `{"requestId":"`+strings.Repeat("r", protocol.MaxErrorBody)+`","status":"pending"}`), "not from a studio"},
-		{"a reset", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "register-request failed: "},
+		{"090 500", says(500, "database is away\nref 7f3a"), "register-request failed with status 500: database is away ref 7f3a", observe.ReasonStatus},
+		{"093 429", says(429, "slow down"), "429: slow down", observe.ReasonStatus},
+		{"no body", says(503, ""), "register-request failed with status 503", observe.ReasonStatus},
+		{"a long body", says(502, strings.Repeat("é", 5000)), "…", observe.ReasonStatus},
+		{"not JSON", says(200, "OK"), "not from a studio", observe.ReasonNoStudio},
+		{"a captive portal", says(200, "<html>Please log in"), "not from a studio", observe.ReasonNoStudio},
+		{"no request id", says(200, `{"status":"pending"}`), "requestId", observe.ReasonNoStudio},
+		{"an empty request id", says(200, `{"requestId":"","status":"pending"}`), "requestId", observe.ReasonNoStudio},
+		{"an endless request id", says(200, `{"requestId":"`+strings.Repeat("r", maxID+1)+`","status":"pending"}`), "more than 4096 bytes", observe.ReasonNoStudio},
+		{"larger than we read", says(200, `{"requestId":"`+strings.Repeat("r", protocol.MaxErrorBody)+`","status":"pending"}`), "not from a studio", observe.ReasonNoStudio},
+		{"a reset", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "register-request failed: ", observe.ReasonCut},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s.answers(tc.answer, nil)
 			before := len(f.store.saves)
 			state, err := f.step(t, observe.RegistrationPristine)
-			if err == nil || !strings.Contains(err.Error(), tc.says) || strings.HasSuffix(err.Error(), ":") || len(err.Error()) > 1000 || state.Reason != err.Error() {
-				t.Errorf("got %v, reason %q", err, state.Reason)
+			if err == nil || !strings.Contains(err.Error(), tc.says) || strings.HasSuffix(err.Error(), ":") || len(err.Error()) > 1000 || state.Reason != err.Error() || state.Why != observe.WhyOf(err) || state.Why.Reason != tc.why || state.Why.Said == "" {
+				t.Errorf("got %v, reason %q, %+v", err, state.Reason, state.Why)
 			}
 			if f.store.kept.RequestID != "" || len(f.store.saves) > max(before, 1) {
 				t.Errorf("kept %+v after %d saves", f.store.kept, len(f.store.saves))
@@ -506,8 +507,8 @@ func TestSaveFailures(t *testing.T) {
 			}
 			return nil
 		}
-		if _, err := f.step(t, observe.RegistrationPristine); !errors.Is(err, full) {
-			t.Errorf("got %v", err)
+		if state, err := f.step(t, observe.RegistrationPristine); !errors.Is(err, full) || state.Why != (observe.Why{Reason: observe.ReasonNotSaved, Said: err.Error()}) {
+			t.Errorf("got %+v, %v", state, err)
 		}
 		f.store.fail = nil
 		f.pending(t)
@@ -595,7 +596,7 @@ func TestAnAnswerAfterAResetIsVoid(t *testing.T) {
 func TestABadAddressIsShown(t *testing.T) {
 	for _, address := range []string{"ftp://h.example", "ws://h.example"} { // the second has no HTTP side
 		f := setup(t, address, nil)
-		if state, err := f.step(t, observe.RegistrationPristine); err == nil || state.Reason != err.Error() {
+		if state, err := f.step(t, observe.RegistrationPristine); err == nil || state.Reason != err.Error() || state.Why != (observe.Why{Reason: observe.ReasonAddress, Said: err.Error()}) {
 			t.Errorf("%s: %+v, %v", address, state, err)
 		}
 	}

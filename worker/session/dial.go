@@ -13,6 +13,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"studioworker/worker/observe"
 	"studioworker/worker/oneline"
 	"studioworker/worker/protocol"
 )
@@ -28,7 +29,7 @@ type Credentials struct {
 // what the answer said about the time, if there was one.
 func dial(ctx context.Context, c Credentials, open func(context.Context, *url.URL) (net.Conn, error)) (conn *websocket.Conn, date time.Time, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, protocol.ConnectLimit,
-		fmt.Errorf("no answer within %v", protocol.ConnectLimit))
+		observe.Because(fmt.Errorf("no answer within %v", protocol.ConnectLimit), observe.ReasonTooLate, protocol.ConnectLimit.String()))
 	defer cancel()
 	dialer := websocket.Dialer{
 		HandshakeTimeout: protocol.ConnectLimit,
@@ -78,7 +79,8 @@ func refusal(answer *http.Response) error {
 	if text != "" {
 		text = ": " + text
 	}
-	refused := fmt.Errorf("upgrade refused with status %d%s", answer.StatusCode, text)
+	status := fmt.Sprintf("%d%s", answer.StatusCode, text)
+	refused := observe.Because(fmt.Errorf("upgrade refused with status %s", status), observe.ReasonStatus, status)
 	if answer.StatusCode == http.StatusServiceUnavailable || answer.StatusCode == http.StatusTooManyRequests {
 		if after := protocol.RetryAfter(answer.Header, time.Now()); after > 0 {
 			return &laterError{refused, min(after, maxLater), false}

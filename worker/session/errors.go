@@ -10,6 +10,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"studioworker/worker/observe"
 	"studioworker/worker/oneline"
 	"studioworker/worker/protocol"
 )
@@ -17,17 +18,17 @@ import (
 // Why a session ended. Everything else is a disconnect, after which the worker
 // tries again.
 var (
-	ErrAuthFailed = errors.New("auth failed")
-	ErrDuplicate  = errors.New("another computer uses this worker's identity")
-	ErrDeleted    = errors.New("the operator removed this worker")
+	ErrAuthFailed = observe.Because(errors.New("auth failed"), observe.ReasonToken, "")
+	ErrDuplicate  = observe.Because(errors.New("another computer uses this worker's identity"), observe.ReasonDuplicate, "")
+	ErrDeleted    = observe.Because(errors.New("the operator removed this worker"), observe.ReasonDeleted, "")
 	// ErrOver is the error of sending on a session that has ended.
-	ErrOver = errors.New("the session is over")
+	ErrOver = observe.Because(errors.New("the session is over"), observe.ReasonCut, "")
 	// ErrViolation: one side sent what the protocol does not allow.
-	ErrViolation = errors.New("protocol violation")
-	errClosed    = errors.New("connection closed")
-	errSilent    = errors.New("the studio gave no sign of life in time")
+	ErrViolation = observe.Because(errors.New("protocol violation"), observe.ReasonViolation, "")
+	errClosed    = observe.Because(errors.New("connection closed"), observe.ReasonCut, "")
+	errSilent    = observe.Because(errors.New("the studio gave no sign of life in time"), observe.ReasonSilent, "")
 	// errSlept: the connection is from before, and the studio has let go of it.
-	errSlept = errors.New("this computer slept")
+	errSlept = observe.Because(errors.New("this computer slept"), observe.ReasonSlept, "")
 )
 
 // laterError is an end after which the studio said when to come back. One that
@@ -65,7 +66,10 @@ func withoutToken(err error, token protocol.Secret) error {
 	if err == nil || token == "" || !strings.Contains(err.Error(), token.Reveal()) {
 		return err
 	}
-	return &quietError{err, strings.ReplaceAll(err.Error(), token.Reveal(), token.String())}
+	hide := func(text string) string { return strings.ReplaceAll(text, token.Reveal(), token.String()) }
+	why := observe.WhyOf(err)
+	why.Said, why.More = hide(why.Said), hide(why.More)
+	return observe.Explained(&quietError{err, hide(err.Error())}, why)
 }
 
 // studioError turns an error frame into why the session ended (§3.7).
@@ -74,16 +78,16 @@ func studioError(e protocol.Error) error {
 	e.Message = oneline.Of(e.Message, shown)
 	switch e.Code {
 	case protocol.ErrorAuthFailed:
-		return fmt.Errorf("%w: %s", ErrAuthFailed, e.Message)
+		return told(ErrAuthFailed, e.Message)
 	case protocol.ErrorDuplicate:
-		return fmt.Errorf("%w: %s", ErrDuplicate, e.Message)
+		return told(ErrDuplicate, e.Message)
 	case protocol.ErrorDeleted:
-		return fmt.Errorf("%w: %s", ErrDeleted, e.Message)
+		return told(ErrDeleted, e.Message)
 	case protocol.ErrorViolation:
-		return fmt.Errorf("%w: the studio says: %s", ErrViolation, e.Message)
+		return observe.Because(fmt.Errorf("%w: the studio says: %s", ErrViolation, e.Message), observe.ReasonViolation, e.Message)
 	case protocol.ErrorInternal: // the studio's fault: it will be back
 	}
-	return fmt.Errorf("the studio says: %s", e.Message)
+	return observe.Because(fmt.Errorf("the studio says: %s", e.Message), observe.ReasonStudioSays, e.Message)
 }
 
 // closeError turns what ended the reading into why the session ended (§3.7). A
@@ -100,6 +104,9 @@ func closeError(err error) error {
 		}
 		return fmt.Errorf("read: %w", err)
 	}
+	if closed.Code == websocket.CloseAbnormalClosure { // the library's word for no close frame
+		return fmt.Errorf("%w: %s", errClosed, closed.Text)
+	}
 	var class error
 	switch protocol.CloseCode(closed.Code) {
 	case protocol.CloseAuthFailed:
@@ -112,16 +119,22 @@ func closeError(err error) error {
 		class = ErrViolation
 	case protocol.CloseGoingAway:
 		if after, ok := protocol.ReconnectAfter(closed.Text); ok {
-			return &laterError{fmt.Errorf("%w: the studio restarts and expects this worker in %.1f s", errClosed, after.Seconds()), after, true}
+			text := fmt.Errorf("%w: the studio restarts and expects this worker in %.1f s", errClosed, after.Seconds())
+			return &laterError{observe.Because(text, observe.ReasonRestarts, ""), after, true}
 		}
-		class = errClosed
+		class = observe.Because(errClosed, observe.ReasonLeft, "")
 	case protocol.CloseNormal, protocol.CloseTooBig, protocol.CloseOverloaded, protocol.CloseUnsupported:
-		class = errClosed
+		class = observe.Because(errClosed, observe.ReasonStudioSays, "")
 	default:
-		class = errClosed
+		class = observe.Because(errClosed, observe.ReasonStudioSays, "")
 	}
-	if closed.Text == "" {
+	return told(class, oneline.Of(closed.Text, len(closed.Text)))
+}
+
+// told is why a session ended with what was heard of it, if anything.
+func told(class error, said string) error {
+	if said == "" {
 		return class
 	}
-	return fmt.Errorf("%w: %s", class, oneline.Of(closed.Text, len(closed.Text)))
+	return observe.Because(fmt.Errorf("%w: %s", class, said), observe.WhyOf(class).Reason, said)
 }

@@ -110,7 +110,7 @@ func (s *Session) beat(ctx context.Context) (takes bool, err error) {
 	caps := s.cfg.Capabilities()
 	s.beatAt.Store(int64(time.Since(s.began)))
 	if err := s.Send(ctx, protocol.Heartbeat{Capabilities: caps, CurrentJobID: s.cfg.Jobs.CurrentJobID()}); err != nil {
-		s.cfg.Observers.Heartbeat.Set(observe.Heartbeat{At: time.Now(), Err: err.Error()})
+		s.cfg.Observers.Heartbeat.Set(observe.Heartbeat{At: time.Now(), Err: err.Error(), Why: observe.WhyOf(err)})
 		return false, err
 	}
 	return taking(caps), nil

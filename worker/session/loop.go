@@ -71,7 +71,7 @@ func (l *Loop) Run(ctx context.Context) error {
 			} else {
 				log.Error("the studio refused this worker for good", "error", err)
 			}
-			l.set(observe.Session{State: state, Reason: err.Error(), RetryAt: at(wait)})
+			l.set(observe.Session{State: state, Reason: err.Error(), Why: observe.WhyOf(err), RetryAt: at(wait)})
 			l.wait(ctx, wait)
 			failures, level = 0, 0
 			continue
@@ -91,7 +91,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		level++
 		if limit := l.cfg.MaxAttempts; limit > 0 && failures > int(limit) {
 			log.Error("giving up", "attempts", limit, "error", err)
-			l.set(observe.Session{State: observe.SessionFatal, Reason: err.Error()})
+			l.set(observe.Session{State: observe.SessionFatal, Reason: err.Error(), Why: observe.WhyOf(err)})
 			return fmt.Errorf("no session after %d attempts: %w", limit, err)
 		}
 		wait = 1 + rand.N(ceiling(level)) // #nosec G404 -- spreading load needs no secret
@@ -103,7 +103,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		} else {
 			log.Warn("session error, will reconnect", "error", err, "attempt", failures, "delay_ms", wait.Milliseconds())
 		}
-		l.set(observe.Session{State: observe.SessionReconnecting, Attempt: failures, RetryAt: at(wait), Reason: err.Error()})
+		l.set(observe.Session{State: observe.SessionReconnecting, Attempt: failures, RetryAt: at(wait), Reason: err.Error(), Why: observe.WhyOf(err)})
 		l.wait(ctx, wait)
 	}
 	l.set(observe.Session{State: observe.SessionStopped})

@@ -249,12 +249,12 @@ func (s *Session) next(ctx context.Context) (protocol.StudioFrame, error) {
 	kind, data, err := s.conn.ReadMessage()
 	if err != nil {
 		if errors.Is(err, websocket.ErrReadLimit) {
-			return nil, fmt.Errorf("%w: a frame is larger than %d bytes", ErrViolation, protocol.MaxFrame)
+			return nil, told(ErrViolation, fmt.Sprintf("a frame is larger than %d bytes", protocol.MaxFrame))
 		}
 		return nil, withoutToken(closeError(err), s.token)
 	}
 	if kind != websocket.TextMessage {
-		return nil, fmt.Errorf("%w: a binary frame", ErrViolation)
+		return nil, told(ErrViolation, "a binary frame")
 	}
 	if len(data) == 0 {
 		return nil, nil // ignored, and no sign of life (§3.10)
@@ -262,7 +262,7 @@ func (s *Session) next(ctx context.Context) (protocol.StudioFrame, error) {
 	frame, err := protocol.DecodeStudioFrame(data)
 	if errors.Is(err, protocol.ErrNotJSON) {
 		s.cfg.Log.Warn("text that is not JSON ends the session", "bytes", len(data))
-		return nil, fmt.Errorf("%w: %w", ErrViolation, err)
+		return nil, told(ErrViolation, err.Error())
 	}
 	// Only a JSON frame is a sign of life; a ping is not (§3.10).
 	s.extend()

@@ -285,41 +285,42 @@ func TestTerminalAnswers(t *testing.T) {
 		end   func(*testing.T, *sessiontest.Conn)
 		state observe.SessionState
 		says  string
+		why   observe.Why
 	}{
-		{"038 close 4001", func(t *testing.T, c *sessiontest.Conn) { t.Helper(); c.Close(t, 4001, "gone") }, observe.SessionAuthFailed, "gone"},
+		{"038 close 4001", func(t *testing.T, c *sessiontest.Conn) { t.Helper(); c.Close(t, 4001, "gone") }, observe.SessionAuthFailed, "gone", observe.Why{Reason: observe.ReasonToken, Said: "gone"}},
 		{"auth_failed", func(t *testing.T, c *sessiontest.Conn) {
 			t.Helper()
 			c.Send(t, protocol.Error{Code: protocol.ErrorAuthFailed, Message: "unknown token"})
-		}, observe.SessionAuthFailed, "unknown token"},
-		{"bare 4003", func(t *testing.T, c *sessiontest.Conn) { t.Helper(); c.Close(t, 4003, "") }, observe.SessionFatal, "another computer"},
-		{"bare 4004", func(t *testing.T, c *sessiontest.Conn) { t.Helper(); c.Close(t, 4004, "") }, observe.SessionFatal, "removed"},
+		}, observe.SessionAuthFailed, "unknown token", observe.Why{Reason: observe.ReasonToken, Said: "unknown token"}},
+		{"bare 4003", func(t *testing.T, c *sessiontest.Conn) { t.Helper(); c.Close(t, 4003, "") }, observe.SessionFatal, "another computer", observe.Why{Reason: observe.ReasonDuplicate}},
+		{"bare 4004", func(t *testing.T, c *sessiontest.Conn) { t.Helper(); c.Close(t, 4004, "") }, observe.SessionFatal, "removed", observe.Why{Reason: observe.ReasonDeleted}},
 		{"duplicate_worker", func(t *testing.T, c *sessiontest.Conn) {
 			t.Helper()
 			c.Send(t, protocol.Error{Code: protocol.ErrorDuplicate, Message: "m"})
-		}, observe.SessionFatal, "another computer"},
+		}, observe.SessionFatal, "another computer", observe.Why{Reason: observe.ReasonDuplicate, Said: "m"}},
 		{"internal_error", func(t *testing.T, c *sessiontest.Conn) {
 			t.Helper()
 			c.Send(t, protocol.Error{Code: protocol.ErrorInternal, Message: "oops"})
-		}, observe.SessionReconnecting, "oops"},
-		{"4002", func(t *testing.T, c *sessiontest.Conn) { t.Helper(); c.Close(t, 4002, "what") }, observe.SessionReconnecting, "what"},
+		}, observe.SessionReconnecting, "oops", observe.Why{Reason: observe.ReasonStudioSays, Said: "oops"}},
+		{"4002", func(t *testing.T, c *sessiontest.Conn) { t.Helper(); c.Close(t, 4002, "what") }, observe.SessionReconnecting, "what", observe.Why{Reason: observe.ReasonViolation, Said: "what"}},
 		{"040 binary frame", func(t *testing.T, c *sessiontest.Conn) {
 			t.Helper()
 			c.SendRaw(t, websocket.BinaryMessage, "{}")
-		}, observe.SessionReconnecting, "binary"},
-		{"041 not JSON", func(t *testing.T, c *sessiontest.Conn) { t.Helper(); c.SendRaw(t, websocket.TextMessage, "hello") }, observe.SessionReconnecting, "JSON"},
+		}, observe.SessionReconnecting, "binary", observe.Why{Reason: observe.ReasonViolation, Said: "a binary frame"}},
+		{"041 not JSON", func(t *testing.T, c *sessiontest.Conn) { t.Helper(); c.SendRaw(t, websocket.TextMessage, "hello") }, observe.SessionReconnecting, "JSON", observe.Why{Reason: observe.ReasonViolation, Said: "not JSON"}},
 		{"043 no close frame", func(t *testing.T, c *sessiontest.Conn) {
 			t.Helper()
 			if err := c.WS.NetConn().Close(); err != nil {
 				t.Fatal(err)
 			}
-		}, observe.SessionReconnecting, "closed"},
+		}, observe.SessionReconnecting, "closed", observe.Why{Reason: observe.ReasonCut}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			f := setup(t)
 			f.start(t)
 			tc.end(t, f.studio.Welcome(t))
-			if s := f.state(t, tc.state); !strings.Contains(s.Reason, tc.says) {
-				t.Errorf("reason %q, want it to say %q", s.Reason, tc.says)
+			if s := f.state(t, tc.state); !strings.Contains(s.Reason, tc.says) || s.Why != tc.why {
+				t.Errorf("reason %q, %+v; want it to say %q, %+v", s.Reason, s.Why, tc.says, tc.why)
 			}
 		})
 	}

@@ -10,8 +10,10 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strconv"
 	"time"
 
+	"studioworker/worker/observe"
 	"studioworker/worker/update/feed"
 )
 
@@ -43,6 +45,11 @@ func newFetcher(client *http.Client, userAgent string) *fetcher {
 	return &fetcher{&own, userAgent}
 }
 
+// late is the error of a limit of time.
+func late(format string, limit time.Duration) error {
+	return observe.Because(fmt.Errorf(format, limit), observe.ReasonTooLate, limit.String())
+}
+
 // get asks for an address. The caller closes the body.
 func (f *fetcher) get(ctx context.Context, u *url.URL) (*http.Response, error) {
 	if err := feed.CheckURL(u); err != nil {
@@ -62,14 +69,14 @@ func (f *fetcher) get(ctx context.Context, u *url.URL) (*http.Response, error) {
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		resp.Body.Close()
-		return nil, fmt.Errorf("fetch %s: status %d", u.Redacted(), resp.StatusCode)
+		return nil, observe.Because(fmt.Errorf("fetch %s: status %d", u.Redacted(), resp.StatusCode), observe.ReasonStatus, strconv.Itoa(resp.StatusCode)+" ("+u.Redacted()+")")
 	}
 	return resp, nil
 }
 
 // document gets a text of at most limit bytes.
 func (f *fetcher) document(ctx context.Context, u *url.URL, limit int64) ([]byte, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, documentTime, fmt.Errorf("it took longer than %v", documentTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, documentTime, late("it took longer than %v", documentTime))
 	defer cancel()
 	resp, err := f.get(ctx, u)
 	if err != nil {
@@ -92,11 +99,11 @@ func (f *fetcher) document(ctx context.Context, u *url.URL, limit int64) ([]byte
 // archive saves an archive at path when it is the one that the release names. It tells
 // done how many bytes have come.
 func (f *fetcher) archive(ctx context.Context, u *url.URL, target feed.Target, path string, done func(int64)) (err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, archiveTime, fmt.Errorf("it took longer than %v", archiveTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, archiveTime, late("it took longer than %v", archiveTime))
 	defer cancel()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	stalled := time.AfterFunc(stallTime, func() { stop(fmt.Errorf("nothing came for %v", stallTime)) })
+	stalled := time.AfterFunc(stallTime, func() { stop(late("nothing came for %v", stallTime)) })
 	defer stalled.Stop()
 	resp, err := f.get(ctx, u)
 	if err != nil {
@@ -108,7 +115,7 @@ func (f *fetcher) archive(ctx context.Context, u *url.URL, target feed.Target, p
 	}
 	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
-		return fmt.Errorf("save the archive: %w", err)
+		return observe.Otherwise(fmt.Errorf("save the archive: %w", err), observe.ReasonOwnFiles)
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
 	hash := sha256.New()

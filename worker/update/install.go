@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -26,36 +27,51 @@ const (
 // next start.
 func (u *Updater) install(ctx context.Context, o *offer) error {
 	if free, err := u.cfg.FreeDisk(); err == nil && free < roomFactor*uint64(o.target.Size) {
-		return fmt.Errorf("there is too little room for the update: %d MB are free, %d MB are needed", free/1e6, roomFactor*o.target.Size/1e6)
+		text := fmt.Errorf("there is too little room for the update: %d MB are free, %d MB are needed", free/1e6, roomFactor*o.target.Size/1e6)
+		return observe.Explained(text, observe.Why{
+			Reason: observe.ReasonNoRoom, Said: megabytes(free), More: megabytes(roomFactor * uint64(o.target.Size)),
+		})
 	}
 	stage, err := u.cfg.Store.Stage()
 	if err != nil {
-		return err
+		return observe.Otherwise(err, observe.ReasonOwnFiles)
 	}
 	shown := time.Now()
 	archive := filepath.Join(stage, "archive")
 	err = u.fetcher.archive(ctx, o.archive, o.target, archive, func(n int64) {
 		if at := time.Now(); at.Sub(shown) >= 100*time.Millisecond || n == o.target.Size {
 			shown = at
-			u.show(o, observe.UpdateDownloading, "", n)
+			u.show(o, observe.UpdateDownloading, observe.Update{}, n)
 		}
 	})
 	if err != nil {
-		return err
+		return observe.Otherwise(err, observe.ReasonArchive)
 	}
 	program := filepath.Join(stage, "program")
 	sum, err := versions.Unpack(archive, program)
 	if err != nil {
-		return err
+		return archiveError(err)
 	}
 	if err := tryProgram(ctx, filepath.Join(program, versions.ProgramName()), o.release.Version); err != nil {
-		return err
+		return observe.Because(err, observe.ReasonDoesNotRun, err.Error())
 	}
-	return u.cfg.Store.Keep(program, versions.Candidate{
+	err = u.cfg.Store.Keep(program, versions.Candidate{
 		Version: versions.Version{Version: o.release.Version, Seq: o.release.Seq, SHA256: sum},
 		Notes:   o.release.Notes, Bytes: o.target.Size,
 	}, o.epoch)
+	return observe.Otherwise(err, observe.ReasonOwnFiles)
 }
+
+// archiveError is the error of unpacking: the disk's, or else the archive's.
+func archiveError(err error) error {
+	reason := observe.WhyOf(err).Reason
+	if reason != observe.ReasonDiskFull && reason != observe.ReasonNotAllowed {
+		reason = observe.ReasonArchive // one that ends too soon too
+	}
+	return observe.Because(err, reason, err.Error())
+}
+
+func megabytes(n uint64) string { return strconv.FormatUint(n/1e6, 10) + " MB" }
 
 // tryProgram has a new program say its version: one that lacks a library, or is of another
 // system, is found out before anything stops for it.

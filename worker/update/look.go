@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"studioworker/worker/observe"
 	"studioworker/worker/update/feed"
 	"studioworker/worker/update/versions"
 )
@@ -32,11 +33,11 @@ func (u *Updater) look(ctx context.Context, s Settings) (*offer, error) {
 	}
 	at, err := url.Parse(address)
 	if err != nil {
-		return nil, errors.New("the address of the feed is not a web address")
+		return nil, observe.Because(errors.New("the address of the feed is not a web address"), observe.ReasonUnsafe, err.Error())
 	}
 	state, err := u.cfg.Store.Read()
 	if err != nil {
-		return nil, err
+		return nil, observe.Otherwise(err, observe.ReasonOwnFiles)
 	}
 	find, tagged, err := u.find(ctx, at, s.Prerelease)
 	if err != nil || find == nil {
@@ -58,14 +59,18 @@ func (u *Updater) look(ctx context.Context, s Settings) (*offer, error) {
 	running := u.runningSeq(state)
 	anew := state.Epoch != 0 && o.epoch > state.Epoch // the roots have begun a new order
 	if high := max(state.HighSeq, running); !anew && r.Seq < high {
-		return nil, fmt.Errorf("release %s is number %d, and number %d was seen here already: it is not taken", r.Version, r.Seq, high)
+		return nil, observe.Because(
+			fmt.Errorf("release %s is number %d, and number %d was seen here already: it is not taken", r.Version, r.Seq, high), observe.ReasonOlder, fmt.Sprintf("%s: %d < %d", r.Version, r.Seq, high))
 	}
 	if r.MinSeq > running {
-		return nil, fmt.Errorf("release %s wants a newer version to start from: install it by hand", r.Version)
+		return nil, observe.Because(
+			fmt.Errorf("release %s wants a newer version to start from: install it by hand", r.Version), observe.ReasonByHand, r.Version)
 	}
 	var ok bool
 	if o.target, ok = r.Target(u.cfg.OS, u.cfg.Arch, u.cfg.Variant); !ok {
-		return nil, fmt.Errorf("release %s has no archive for %s/%s %s", r.Version, u.cfg.OS, u.cfg.Arch, u.cfg.Variant)
+		return nil, observe.Because(
+			fmt.Errorf("release %s has no archive for %s/%s %s", r.Version, u.cfg.OS, u.cfg.Arch, u.cfg.Variant), observe.ReasonNoArchive,
+			fmt.Sprintf("%s: %s/%s %s", r.Version, u.cfg.OS, u.cfg.Arch, u.cfg.Variant))
 	}
 	if o.archive, err = url.Parse(o.target.URL); err != nil {
 		return nil, err
@@ -135,7 +140,9 @@ func (u *Updater) believe(ctx context.Context, find func(string) (*url.URL, erro
 		return nil, err
 	}
 	if keys.Epoch < state.Epoch {
-		return nil, fmt.Errorf("%s is of epoch %d, and epoch %d was seen here already: it is not believed", feed.KeysName, keys.Epoch, state.Epoch)
+		return nil, observe.Because(
+			fmt.Errorf("%s is of epoch %d, and epoch %d was seen here already: it is not believed", feed.KeysName, keys.Epoch, state.Epoch), observe.ReasonOlder,
+			fmt.Sprintf("%s: %d < %d", feed.KeysName, keys.Epoch, state.Epoch))
 	}
 	if text, signature, err = signed(feed.ReleaseName); err != nil {
 		return nil, err

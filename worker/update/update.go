@@ -136,7 +136,7 @@ func (u *Updater) Remember() {
 	for _, bad := range state.Bad {
 		if feed.Newer(bad.Version, u.cfg.Version) {
 			u.cfg.Log.Error("a new version did not work here and is held until a higher one is there", "version", bad.Version, "reason", bad.Reason)
-			u.cfg.Observer.Set(observe.Update{State: observe.UpdateHeld, Version: bad.Version, Detail: bad.Reason})
+			u.cfg.Observer.Set(observe.Update{State: observe.UpdateHeld, Version: bad.Version, Detail: bad.Reason, Why: observe.Why{Reason: observe.ReasonTrialFailed, Said: bad.Reason}})
 		}
 	}
 }
@@ -159,15 +159,17 @@ func (u *Updater) Tick(ctx context.Context) AutoUpdateDecision {
 		return u.say(ctx, o, decision, err)
 	}
 	if o.later {
-		u.show(o, observe.UpdateAvailable, "it comes to this computer in the next days", 0)
+		u.show(o, observe.UpdateAvailable, detail("it comes to this computer in the next days", observe.ReasonTurn), 0)
 		return Waiting
 	}
 	if wait, until := closed(s.Hours, time.Now()); wait {
-		u.show(o, observe.UpdateAvailable, "it waits for the hours of updates, until "+until.Format("Monday 15:04"), 0)
+		d := detail("it waits for the hours of updates, until "+until.Format("Monday 15:04"), observe.ReasonHours)
+		d.Why.At = until
+		u.show(o, observe.UpdateAvailable, d, 0)
 		return Waiting
 	}
 	if !u.here(o) && u.cfg.Metered != nil && u.cfg.Metered(ctx) {
-		u.show(o, observe.UpdateAvailable, "it waits for a connection that is not metered", 0)
+		u.show(o, observe.UpdateAvailable, detail("it waits for a connection that is not metered", observe.ReasonMetered), 0)
 		return Waiting
 	}
 	return u.say(ctx, o, Updated, u.take(ctx, o))
@@ -193,17 +195,17 @@ func closed(entries []string, now time.Time) (bool, time.Time) {
 }
 
 // errTrial: the running version is on trial itself.
-var errTrial = errors.New("the running version is new and has to prove itself first")
+var errTrial = observe.Because(errors.New("the running version is new and has to prove itself first"), observe.ReasonTrial, "")
 
 // check looks at the feed. Updated stands for a release that is to be taken.
 func (u *Updater) check(ctx context.Context, s Settings) (*offer, AutoUpdateDecision, error) {
 	u.cfg.Observer.Update(func(o observe.Update) observe.Update {
-		o.State, o.Detail = observe.UpdateChecking, ""
+		o.State, o.Detail, o.Why = observe.UpdateChecking, "", observe.Why{}
 		return o
 	})
 	o, err := u.look(ctx, s)
 	if err != nil {
-		return nil, CheckError, err
+		return nil, CheckError, observe.Otherwise(err, observe.ReasonFeed)
 	}
 	if o == nil {
 		return nil, UpToDate, nil
@@ -212,13 +214,13 @@ func (u *Updater) check(ctx context.Context, s Settings) (*offer, AutoUpdateDeci
 		return o, Held, nil
 	}
 	u.cfg.Log.Info("a newer version is there", "version", o.release.Version, "bytes", o.target.Size)
-	u.show(o, observe.UpdateAvailable, "", 0)
+	u.show(o, observe.UpdateAvailable, observe.Update{}, 0)
 	state, err := u.cfg.Store.Read()
 	if err != nil {
-		return nil, CheckError, err
+		return nil, CheckError, observe.Otherwise(err, observe.ReasonOwnFiles)
 	}
 	if c := state.Candidate; c != nil && c.Version.Version == u.cfg.Version {
-		u.show(o, observe.UpdateAvailable, errTrial.Error(), 0)
+		u.show(o, observe.UpdateAvailable, detailOf(errTrial), 0)
 		return o, Waiting, nil
 	}
 	return o, Updated, nil
@@ -229,7 +231,7 @@ func (u *Updater) take(ctx context.Context, o *offer) error {
 	if u.here(o) {
 		return nil
 	}
-	u.show(o, observe.UpdateDownloading, "", 0)
+	u.show(o, observe.UpdateDownloading, observe.Update{}, 0)
 	return u.install(ctx, o)
 }
 
@@ -242,16 +244,20 @@ func (u *Updater) say(ctx context.Context, o *offer, d AutoUpdateDecision, err e
 		}
 	case d == Updated && err != nil:
 		u.cfg.Log.Error("the update failed", "version", o.release.Version, "error", err)
-		u.show(o, observe.UpdateFailed, err.Error(), 0)
+		u.show(o, observe.UpdateFailed, detailOf(err), 0)
 		d = UpdateError
 	case d == Updated:
 		u.cfg.Log.Info("the update is ready and runs when no job does", "version", o.release.Version)
-		u.show(o, observe.UpdateReady, "", o.target.Size)
+		u.show(o, observe.UpdateReady, observe.Update{}, o.target.Size)
 	case d == Held:
-		u.show(o, observe.UpdateHeld, o.bad.Reason, 0)
+		bad := detail(o.bad.Reason, observe.ReasonTrialFailed)
+		bad.Why.Said = o.bad.Reason
+		u.show(o, observe.UpdateHeld, bad, 0)
 	case d == CheckError:
 		u.cfg.Log.Warn("the look for updates failed", "error", err)
-		u.cfg.Observer.Set(observe.Update{State: observe.UpdateFailed, Checked: time.Now(), Detail: err.Error()})
+		d := detailOf(err)
+		d.State, d.Checked = observe.UpdateFailed, time.Now()
+		u.cfg.Observer.Set(d)
 	case d == UpToDate:
 		u.cfg.Log.Info("this is the newest version", "version", u.cfg.Version)
 		u.cfg.Observer.Set(observe.Update{Checked: time.Now()})
@@ -259,10 +265,20 @@ func (u *Updater) say(ctx context.Context, o *offer, d AutoUpdateDecision, err e
 	return d
 }
 
-// show puts a release into the slot.
-func (u *Updater) show(o *offer, state observe.UpdateState, detail string, done int64) {
+// detail is the part of the slot that says more.
+func detail(text string, reason observe.Reason) observe.Update {
+	return observe.Update{Detail: text, Why: observe.Why{Reason: reason}}
+}
+
+func detailOf(err error) observe.Update {
+	return observe.Update{Detail: err.Error(), Why: observe.WhyOf(err)}
+}
+
+// show puts a release into the slot. Of more the detail counts.
+func (u *Updater) show(o *offer, state observe.UpdateState, more observe.Update, done int64) {
 	u.cfg.Observer.Set(observe.Update{
-		State: state, Version: o.release.Version, Notes: o.release.Notes, Bytes: o.target.Size, Done: done, Checked: time.Now(), Detail: detail,
+		State: state, Version: o.release.Version, Notes: o.release.Notes, Bytes: o.target.Size, Done: done, Checked: time.Now(),
+		Detail: more.Detail, Why: more.Why,
 	})
 }
 
@@ -290,7 +306,7 @@ func (u *Updater) here(o *offer) bool {
 // ready shows a release as ready when it is here already.
 func (u *Updater) ready(o *offer) {
 	if u.here(o) {
-		u.show(o, observe.UpdateReady, "", o.target.Size)
+		u.show(o, observe.UpdateReady, observe.Update{}, o.target.Size)
 	}
 }
 

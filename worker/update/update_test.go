@@ -247,41 +247,42 @@ func TestRow50Attacks(t *testing.T) {
 		change func(t *testing.T, s *site, r *feed.Release, archive *[]byte, key *minisign.PrivateKey)
 		after  func(t *testing.T, s *site)
 		want   string
+		why    observe.Reason
 	}{
 		{"wrong signature", nil, func(_ *testing.T, s *site) {
 			s.files["/v1.1.0/release.json"] = bytes.Replace(s.files["/v1.1.0/release.json"], []byte(`"seq": 9`), []byte(`"seq": 8`), 1)
-		}, "signature does not fit"},
+		}, "signature does not fit", observe.ReasonSignature},
 		{"unknown key", func(t *testing.T, _ *site, _ *feed.Release, _ *[]byte, key *minisign.PrivateKey) {
 			t.Helper()
 			var err error
 			if _, *key, err = minisign.GenerateKey(rand.Reader); err != nil {
 				t.Fatal(err)
 			}
-		}, nil, "key that may not sign"},
+		}, nil, "key that may not sign", observe.ReasonSignature},
 		{"older release under a new tag", func(_ *testing.T, _ *site, r *feed.Release, _ *[]byte, _ *minisign.PrivateKey) {
 			r.Version, r.Targets[0].URL = "0.9.0", "archive-0.9.0"
-		}, nil, "release 1.1.0 holds the documents of release 0.9.0"},
+		}, nil, "release 1.1.0 holds the documents of release 0.9.0", observe.ReasonFeed},
 		{"older place in the order", func(_ *testing.T, _ *site, r *feed.Release, _ *[]byte, _ *minisign.PrivateKey) {
 			r.Seq = 4
-		}, nil, "was seen here already"},
+		}, nil, "was seen here already", observe.ReasonOlder},
 		{"swapped asset", nil, func(t *testing.T, s *site) {
 			t.Helper()
 			s.files["/v1.1.0/archive-1.1.0"] = bytes.Replace(right, right[20:21], []byte{right[20] ^ 1}, 1)
-		}, "is not the one of the release"},
+		}, "is not the one of the release", observe.ReasonArchive},
 		{"truncated archive", nil, func(_ *testing.T, s *site) {
 			s.files["/v1.1.0/archive-1.1.0"] = right[:len(right)-10]
-		}, "bytes, and the release says"},
+		}, "bytes, and the release says", observe.ReasonArchive},
 		{"archive cut on its way", nil, func(_ *testing.T, s *site) {
 			s.answer["/v1.1.0/archive-1.1.0"] = func(w http.ResponseWriter, _ *http.Request) {
 				_, _ = w.Write(right[:len(right)/2])
 				w.(http.Flusher).Flush()
 			}
-		}, "ended after"},
+		}, "ended after", observe.ReasonArchive},
 		{"path traversal", func(t *testing.T, s *site, r *feed.Release, archive *[]byte, _ *minisign.PrivateKey) {
 			t.Helper()
 			*archive = archiveOf(t, "../../"+name, program(version, ""))
 			*r = s.release(version, 9, *archive)
-		}, nil, "leads elsewhere"},
+		}, nil, "leads elsewhere", observe.ReasonArchive},
 		{"symbolic link", func(t *testing.T, s *site, r *feed.Release, archive *[]byte, _ *minisign.PrivateKey) {
 			t.Helper()
 			var b bytes.Buffer
@@ -293,7 +294,7 @@ func TestRow50Attacks(t *testing.T) {
 			}
 			*archive = b.Bytes()
 			*r = s.release(version, 9, *archive)
-		}, nil, "no plain file"},
+		}, nil, "no plain file", observe.ReasonArchive},
 		{"1 GB in its place", nil, func(_ *testing.T, s *site) {
 			s.answer["/v1.1.0/archive-1.1.0"] = func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Length", "1000000000")
@@ -303,7 +304,7 @@ func TestRow50Attacks(t *testing.T) {
 					}
 				}
 			}
-		}, "it has 1000000000 bytes"},
+		}, "it has 1000000000 bytes", observe.ReasonArchive},
 		{"1 GB without saying so", nil, func(_ *testing.T, s *site) {
 			s.answer["/v1.1.0/archive-1.1.0"] = func(w http.ResponseWriter, _ *http.Request) {
 				for block, n := make([]byte, 1<<16), 0; n < 1_000_000_000; n += len(block) {
@@ -312,17 +313,17 @@ func TestRow50Attacks(t *testing.T) {
 					}
 				}
 			}
-		}, "it is longer than"},
+		}, "it is longer than", observe.ReasonArchive},
 		{"redirect to http", nil, func(_ *testing.T, s *site) {
 			s.answer["/v1.1.0/archive-1.1.0"] = func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, "http://example.org/archive", http.StatusFound)
 			}
-		}, "releases come over https only"},
+		}, "releases come over https only", observe.ReasonUnsafe},
 		{"redirects without end", nil, func(_ *testing.T, s *site) {
 			s.answer["/v1.1.0/archive-1.1.0"] = func(w http.ResponseWriter, r *http.Request) {
 				http.Redirect(w, r, s.URL+"/v1.1.0/archive-1.1.0", http.StatusFound)
 			}
-		}, "more than 3 redirects"},
+		}, "more than 3 redirects", observe.ReasonArchive},
 		{"a feed that never ends", nil, func(_ *testing.T, s *site) {
 			s.answer["/releases"] = func(w http.ResponseWriter, _ *http.Request) {
 				for {
@@ -331,7 +332,7 @@ func TestRow50Attacks(t *testing.T) {
 					}
 				}
 			}
-		}, "it is longer than"},
+		}, "it is longer than", observe.ReasonFeed},
 		{"a document that never ends", nil, func(_ *testing.T, s *site) {
 			s.answer["/v1.1.0/release.json"] = func(w http.ResponseWriter, _ *http.Request) {
 				for {
@@ -340,24 +341,24 @@ func TestRow50Attacks(t *testing.T) {
 					}
 				}
 			}
-		}, "it is longer than"},
+		}, "it is longer than", observe.ReasonFeed},
 		{"another platform's", func(_ *testing.T, _ *site, r *feed.Release, _ *[]byte, _ *minisign.PrivateKey) {
 			r.Targets[0].OS = "plan9"
-		}, nil, "no archive for " + runtime.GOOS},
-		{"an old epoch", nil, nil, "epoch 1, and epoch 3 was seen"},
+		}, nil, "no archive for " + runtime.GOOS, observe.ReasonNoArchive},
+		{"an old epoch", nil, nil, "epoch 1, and epoch 3 was seen", observe.ReasonOlder},
 		{"wants a newer one to start from", func(_ *testing.T, _ *site, r *feed.Release, _ *[]byte, _ *minisign.PrivateKey) {
 			r.MinSeq = 8
-		}, nil, "install it by hand"},
+		}, nil, "install it by hand", observe.ReasonByHand},
 		{"says that it is another version", func(t *testing.T, s *site, r *feed.Release, archive *[]byte, _ *minisign.PrivateKey) {
 			t.Helper()
 			*archive = archiveOf(t, name, program("1.1.1", ""))
 			*r = s.release(version, 9, *archive)
-		}, nil, "does not say that it is 1.1.0"},
+		}, nil, "does not say that it is 1.1.0", observe.ReasonDoesNotRun},
 		{"does not run", func(t *testing.T, s *site, r *feed.Release, archive *[]byte, _ *minisign.PrivateKey) {
 			t.Helper()
 			*archive = archiveOf(t, name, "#!/bin/sh\necho no such library >&2\nexit 127\n")
 			*r = s.release(version, 9, *archive)
-		}, nil, "no such library"},
+		}, nil, "no such library", observe.ReasonDoesNotRun},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newSite(t)
@@ -377,8 +378,8 @@ func TestRow50Attacks(t *testing.T) {
 				}
 			}
 			d := b.Tick(t.Context())
-			if u := b.slot.Get(); d != CheckError && d != UpdateError || u.State != observe.UpdateFailed || !strings.Contains(u.Detail, c.want) {
-				t.Errorf("the tick: %s, %+v; want %q", d, u, c.want)
+			if u := b.slot.Get(); d != CheckError && d != UpdateError || u.State != observe.UpdateFailed || !strings.Contains(u.Detail, c.want) || u.Why.Reason != c.why || u.Why.Said == "" {
+				t.Errorf("the tick: %s, %+v; want %q, %s", d, u, c.want, c.why)
 			}
 			b.wantNothing(t)
 		})
@@ -437,7 +438,8 @@ func TestSpec143EachFailureHasItsText(t *testing.T) {
 	s.good(t, "1.1.0", 6)
 	delete(s.files, "/v1.1.0/archive-1.1.0")
 	b := newBench(t, s)
-	if d := b.Tick(t.Context()); d != UpdateError || !strings.Contains(b.slot.Get().Detail, "status 404") {
+	if d := b.Tick(t.Context()); d != UpdateError || !strings.Contains(b.slot.Get().Detail, "status 404") ||
+		b.slot.Get().Why != (observe.Why{Reason: observe.ReasonStatus, Said: "404 (" + s.URL + "/v1.1.0/archive-1.1.0)"}) {
 		t.Errorf("without an archive: %s, %+v", d, b.slot.Get())
 	}
 }
@@ -513,21 +515,21 @@ func TestSpec147Decisions(t *testing.T) {
 	b.settings.Feed = ""
 	b.free = 1
 	tick(UpdateError, 1)
-	if d := b.slot.Get().Detail; !strings.Contains(d, "too little room") {
-		t.Errorf("the detail is %q", d)
+	if u := b.slot.Get(); !strings.Contains(u.Detail, "too little room") || u.Why.Reason != observe.ReasonNoRoom || u.Why.Said != "0 MB" || u.Why.More == "" {
+		t.Errorf("too little room: %+v", u)
 	}
 	b.free = 1 << 40
 	now := time.Now()
 	b.settings.Hours = []string{fmt.Sprintf("%s 00:00-24:00", strings.ToLower(now.AddDate(0, 0, 3).Weekday().String()[:3]))}
 	tick(Waiting, 1)
-	if u := b.slot.Get(); u.State != observe.UpdateAvailable || !strings.Contains(u.Detail, "hours of updates") {
+	if u := b.slot.Get(); u.State != observe.UpdateAvailable || !strings.Contains(u.Detail, "hours of updates") || u.Why.Reason != observe.ReasonHours || !u.Why.At.After(now) {
 		t.Errorf("out of the hours: %+v", u)
 	}
 	b.settings.Hours = nil
 	counted := true
 	b.cfg.Metered = func(context.Context) bool { return counted }
 	tick(Waiting, 1)
-	if u := b.slot.Get(); u.State != observe.UpdateAvailable || !strings.Contains(u.Detail, "not metered") {
+	if u := b.slot.Get(); u.State != observe.UpdateAvailable || !strings.Contains(u.Detail, "not metered") || u.Why.Reason != observe.ReasonMetered {
 		t.Errorf("over a metered connection: %+v", u)
 	}
 	counted = false
@@ -546,7 +548,7 @@ func TestSpec147Decisions(t *testing.T) {
 		t.Errorf("a held release was fetched: %v", err)
 	}
 	b.Remember()
-	if u := b.slot.Get(); u.State != observe.UpdateHeld || u.Detail != "it crashed" {
+	if u := b.slot.Get(); u.State != observe.UpdateHeld || u.Detail != "it crashed" || u.Why != (observe.Why{Reason: observe.ReasonTrialFailed, Said: "it crashed"}) {
 		t.Errorf("after a restart: %+v", u)
 	}
 	b.cfg.Version = "1.1.0"

@@ -12,6 +12,8 @@ import (
 
 	"aead.dev/minisign"
 	"golang.org/x/mod/semver"
+
+	"studioworker/worker/observe"
 )
 
 // Names of the documents, and what their signatures add to a name.
@@ -210,14 +212,14 @@ func encode(v any) ([]byte, error) {
 // Its errors are ErrMalformed, ErrUnknownKey, ErrSignature or an [ExpiredError].
 func OpenKeys(document, signature []byte, roots []minisign.PublicKey, now time.Time) (Keys, error) {
 	if err := verify(document, signature, roots); err != nil {
-		return Keys{}, fmt.Errorf("%s: %w", KeysName, err)
+		return Keys{}, disbelieved(KeysName, err)
 	}
 	k, err := parseKeys(document)
 	if err != nil {
-		return Keys{}, fmt.Errorf("%s: %w", KeysName, err)
+		return Keys{}, disbelieved(KeysName, err)
 	}
 	if !now.Before(k.Expires) {
-		return Keys{}, &ExpiredError{KeysName, k.Expires}
+		return Keys{}, outdated(&ExpiredError{KeysName, k.Expires})
 	}
 	return k, nil
 }
@@ -241,18 +243,32 @@ func (k Keys) OpenRelease(document, signature []byte, now time.Time) (Release, e
 	}
 	if err := verify(document, signature, able); err != nil {
 		if late != nil {
-			return Release{}, late
+			return Release{}, outdated(late)
 		}
-		return Release{}, fmt.Errorf("%s: %w", ReleaseName, err)
+		return Release{}, disbelieved(ReleaseName, err)
 	}
 	r, err := parseRelease(document)
 	if err != nil {
-		return Release{}, fmt.Errorf("%s: %w", ReleaseName, err)
+		return Release{}, disbelieved(ReleaseName, err)
 	}
 	if !now.Before(r.Expires) {
-		return Release{}, &ExpiredError{ReleaseName, r.Expires}
+		return Release{}, outdated(&ExpiredError{ReleaseName, r.Expires})
 	}
 	return r, nil
+}
+
+// disbelieved is the error of a document, with its reason.
+func disbelieved(name string, err error) error {
+	err = fmt.Errorf("%s: %w", name, err)
+	reason := observe.ReasonSignature
+	if errors.Is(err, ErrMalformed) {
+		reason = observe.ReasonFeed
+	}
+	return observe.Because(err, reason, err.Error())
+}
+
+func outdated(err *ExpiredError) error {
+	return observe.Explained(err, observe.Why{Reason: observe.ReasonOutdated, Said: err.Name, At: err.Since})
 }
 
 // verify finds the key that signed a document.
@@ -431,6 +447,14 @@ func PlainName(name string) bool {
 // CheckURL refuses addresses that nothing of a release may be fetched from: what is not
 // https, but for this computer itself.
 func CheckURL(u *url.URL) error {
+	err := checkURL(u)
+	if err == nil {
+		return nil
+	}
+	return observe.Because(err, observe.ReasonUnsafe, err.Error())
+}
+
+func checkURL(u *url.URL) error {
 	host := u.Hostname()
 	switch {
 	case host == "":
