@@ -246,10 +246,15 @@ func (d *jobDetail) fetchLog() {
 		case d.key != key: // another one by now
 			d.fetchLog()
 		case err != nil:
+			d.log.Wrapping = fyne.TextWrapWord // a sentence of ours
 			write(d.log, d.tr.T("The log cannot be read: %s", reason(d.tr, err)))
 		default:
 			var shown string
 			shown, d.wholeLog = model.JobLog(d.tr, lines, dropped, time.Local)
+			d.log.Wrapping = fyne.TextWrapBreak
+			if d.wholeLog == "" {
+				d.log.Wrapping = fyne.TextWrapWord
+			}
 			write(d.log, shown)
 			enable(d.copyLog, d.wholeLog != "")
 		}

@@ -103,8 +103,8 @@ func scenes() []scene {
 		o.Availability.Set(observe.Availability{Block: observe.BlockPaused, Until: time.Now().Add(2 * time.Hour)})
 	})
 	offline := after(func(o *observe.WorkerObservers) {
-		o.Session.Set(observe.Session{State: observe.SessionReconnecting, Attempt: 3, RetryAt: time.Now().Add(12500 * time.Millisecond), Reason: "connection refused"})
-		o.Heartbeat.Set(observe.Heartbeat{At: time.Now().Add(-40 * time.Second), Err: "no answer within 5 s"})
+		o.Session.Set(observe.Session{State: observe.SessionReconnecting, Attempt: 3, RetryAt: time.Now().Add(12500 * time.Millisecond), Reason: "connection refused", Why: observe.Why{Reason: observe.ReasonNobodyThere, Said: "studio.example.org"}})
+		o.Heartbeat.Set(observe.Heartbeat{At: time.Now().Add(-40 * time.Second), Err: "no answer within 5s", Why: observe.Why{Reason: observe.ReasonTooLate, Said: "5s"}})
 		o.Outbox.Set(observe.Outbox{Count: 2, Bytes: 14_000_000, Oldest: time.Now().Add(-3 * time.Minute)})
 	})
 	empty := func(o *observe.WorkerObservers) {
@@ -126,6 +126,25 @@ func scenes() []scene {
 	}
 	waiting := observe.Registration{State: observe.RegistrationPending, RequestID: "rr-5d0c1f3a-77be-42d1", Since: time.Now().Add(-4 * time.Minute)}
 	declined := observe.Registration{State: observe.RegistrationRejected, Reason: "not one of ours"}
+	full := after(func(o *observe.WorkerObservers) {
+		o.Availability.Set(observe.Availability{Block: observe.BlockDiskFull, Detail: "0.4 GB free, 1 GB needed", FreeGB: 0.4, NeedGB: 1})
+		o.Outbox.Set(observe.Outbox{Count: 1, Bytes: 2_000_000, Oldest: time.Now().Add(-3 * time.Minute), Kept: []observe.KeptResult{{
+			Key: "k", JobID: "job-04-4c1e9b", Kind: "image", Model: "sd-turbo", Ext: "png", Bytes: 1_300_000,
+			Since: time.Now().Add(-time.Hour), Expires: time.Now().Add(6 * 24 * time.Hour),
+		}}})
+	})
+	signedOut := after(func(o *observe.WorkerObservers) {
+		o.Session.Set(observe.Session{State: observe.SessionAuthFailed, RetryAt: time.Now().Add(14 * time.Minute), Reason: "auth failed", Why: observe.Why{Reason: observe.ReasonToken}})
+	})
+	twice := after(func(o *observe.WorkerObservers) {
+		o.Session.Set(observe.Session{State: observe.SessionFatal, Reason: "another computer uses this worker's identity", Why: observe.Why{Reason: observe.ReasonDuplicate}})
+	})
+	crashed := after(func(o *observe.WorkerObservers) {
+		o.Crash.Set(observe.Crash{
+			ID: "crash-1.txt", At: time.Now().Add(-2 * time.Minute), Sendable: true,
+			Text: "studio-worker 0.1.0 (3f9c2a7d51e0) linux/amd64 crashed\n\npanic: runtime error: index out of range [3] with length 3\n\ngoroutine 41 [running]:\nstudioworker/worker/job.(*Runner).run\n\tworker/job/run.go:212\nstudioworker/worker.(*Worker).Run\n\tworker/worker.go:188\n",
+		})
+	})
 	around := func(_ *testing.T, w *Window) { w.lookAround() }
 	return []scene{
 		{"first-run", pageStatus, nothing, nil},
@@ -142,6 +161,11 @@ func scenes() []scene {
 		{"status-waiting", pageStatus, later(waiting), around},
 		{"status-rejected", pageStatus, later(declined), around},
 		{"status-empty", pageStatus, empty, nil},
+		{"status-full", pageStatus, full, nil},
+		{"status-signed-out", pageStatus, signedOut, nil},
+		{"status-twice", pageStatus, twice, nil},
+		{"status-crash", pageStatus, crashed, nil},
+		{"status-crash-report", pageStatus, crashed, func(_ *testing.T, w *Window) { w.status.crash.open() }},
 		{"jobs-idle", pageJobs, lived, nil},
 		{"jobs-busy", pageJobs, busy, nil},
 		{"jobs-failed", pageJobs, lived, func(t *testing.T, w *Window) {
@@ -169,6 +193,11 @@ func scenes() []scene {
 		{"about-update", pageAbout, after(func(o *observe.WorkerObservers) {
 			o.Update.Set(observe.Update{State: observe.UpdateReady, Version: "0.2.0", Checked: time.Now().Add(-time.Minute), Notes: "Jobs start sooner.\nThe window speaks German."})
 		}), func(_ *testing.T, w *Window) { w.about.licences.Select(2) }},
+		{"about-update-failed", pageAbout, after(func(o *observe.WorkerObservers) {
+			o.Update.Set(observe.Update{State: observe.UpdateFailed, Checked: time.Now().Add(-time.Minute), Detail: "status 404", Why: observe.Why{
+				Reason: observe.ReasonStatus, Said: "404 (https://updates.example.org/v0.2.0/archive-linux-amd64.tar.gz)",
+			}})
+		}), nil},
 	}
 }
 

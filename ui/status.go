@@ -99,6 +99,7 @@ func newStatusPage(tr *words.Printer, v *values, do statusActions, crash *crashN
 	p.chartNote.Wrapping, p.downloadNote.Wrapping = fyne.TextWrapWord, fyne.TextWrapWord
 	p.word.SizeName = theme.SizeNameHeadingText
 	p.word.TextStyle.Bold = true
+	p.word.Truncation = fyne.TextTruncateEllipsis // a long one must not widen the card
 	p.action = model.ActionPause
 	dress(tr, p.pause, p.action)
 	p.pause.OnTapped = func() { do.act(p.action, p.pause) }

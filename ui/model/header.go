@@ -86,11 +86,19 @@ func trouble(p *words.Printer, s Snapshot, now time.Time) (Header, bool) {
 	case s.Registration.State == observe.RegistrationRejected:
 		return Header{StateAttention, p.T("Declined"), because(p.T("The studio declined this computer"), s.Registration.Reason), ActionAskAgain}, true
 	case s.Session.State == observe.SessionAuthFailed:
-		return Header{StateAttention, p.T("Signed out"), because(p.T("The studio does not accept this computer any more"), reason(p, s.Session.Why, s.Session.Reason, now)), ActionAskAgain}, true
+		return Header{StateAttention, p.T("Signed out"), because(p.T("The studio does not accept this computer any more"), refusal(p, s.Session, now)), ActionAskAgain}, true
 	case s.Session.State == observe.SessionFatal:
 		return Header{StateAttention, p.T("Cannot connect"), because(p.T("Given up"), reason(p, s.Session.Why, s.Session.Reason, now)), ActionNone}, true
 	}
 	return Header{}, false
+}
+
+// refusal is what is known of why the studio does not accept this computer beyond that.
+func refusal(p *words.Printer, s observe.Session, now time.Time) string {
+	if s.Why.Reason == observe.ReasonToken {
+		return s.Why.Said
+	}
+	return reason(p, s.Why, s.Reason, now)
 }
 
 func working(p *words.Printer, s Snapshot, now time.Time) Header {

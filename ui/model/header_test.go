@@ -71,7 +71,7 @@ func TestGermanPages(t *testing.T) {
 		{st.Sentence, "Bild · sd-turbo · Schritt 12 von 20 · 0:14"},
 		{st.Serves, "Bild, Sprache"},
 		{st.Waiting, "1 fertig (3,2 MB)"},
-		{st.WaitingNote, "Wird gesendet, sobald das Studio wieder da ist. Das älteste ist von gestern 12:02"},
+		{st.WaitingNote, "Auf dem Weg zum Studio. Das älteste ist von gestern 12:02"},
 		{st.GPUs[0].Memory, "6,0 von 12,0 GB belegt"},
 		{st.Bar, "studio.example.org · Verbunden seit 3 h · Lebenszeichen vor 2 s, 18 ms · wartende Ergebnisse: 1"},
 	} {

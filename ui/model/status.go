@@ -76,7 +76,7 @@ func NewStatus(p *words.Printer, s Snapshot, now time.Time) Status {
 		st.Downloads = append(st.Downloads, NewDownload(p, d))
 	}
 	st.GPUs, st.GPUNote = gpus(p, s.GPUs)
-	st.Waiting, st.WaitingNote, st.WaitingTone = outbox(p, s.Outbox, now)
+	st.Waiting, st.WaitingNote, st.WaitingTone = outbox(p, s.Outbox, s.Session.State == observe.SessionConnected, now)
 	st.Bar = bar(p, s, st)
 	return st
 }
@@ -168,12 +168,15 @@ func gpus(p *words.Printer, g observe.GPUs) ([]GPU, string) {
 	return rows, ""
 }
 
-func outbox(p *words.Printer, o observe.Outbox, now time.Time) (what, note string, tone Tone) {
+func outbox(p *words.Printer, o observe.Outbox, connected bool, now time.Time) (what, note string, tone Tone) {
 	if o.Count == 0 {
 		return p.T("Nothing"), p.T("Every result is with the studio"), ToneMuted
 	}
 	what = p.T("%d results (%s)", o.Count, Bytes(p, o.Bytes))
 	note = p.T("Sent when the studio is back")
+	if connected {
+		note = p.T("On the way to the studio")
+	}
 	if !o.Oldest.IsZero() {
 		note += ". " + p.T("The oldest is from %s", Ago(p, o.Oldest, now))
 	}

@@ -146,7 +146,7 @@ func reasonWords(r observe.Reason) (plain, said words.Key) {
 	case observe.ReasonToken:
 		return "it does not know this computer's key", ""
 	case observe.ReasonDuplicate:
-		return "another computer is connected in this one's name", ""
+		return "another computer uses this name", ""
 	case observe.ReasonDeleted:
 		return "the people of the studio removed this computer", ""
 	case observe.ReasonRestarts:

@@ -81,7 +81,7 @@ func TestReasonsKeepWhatIsKnown(t *testing.T) {
 		{
 			observe.Why{Reason: observe.ReasonNobodyThere, Said: "10.0.0.1:3128", Proxy: "proxy.example:3128"},
 			"the proxy proxy.example:3128 does not connect: nobody answers at 10.0.0.1:3128",
-			"der Proxy proxy.example:3128 stellt keine Verbindung her: unter 10.0.0.1:3128 antwortet niemand",
+			"der Proxy proxy.example:3128 stellt keine Verbindung her: 10.0.0.1:3128 antwortet nicht",
 		},
 		{
 			observe.Why{Reason: observe.ReasonProxy, Said: "EOF", Proxy: "proxy.example:3128"},
