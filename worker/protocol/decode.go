@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 )
 
 // Errors of the decoders. Callers ask with errors.Is.
@@ -38,7 +39,7 @@ type fields struct {
 
 // member is one key of an object with its value, as it was written.
 type member struct {
-	key string
+	key []byte // what it says
 	raw json.RawMessage
 }
 
@@ -46,7 +47,7 @@ type member struct {
 // encoding/json.
 func (f *fields) get(key string) (json.RawMessage, bool) {
 	for _, m := range slices.Backward(f.members) {
-		if m.key == key {
+		if string(m.key) == key {
 			return m.raw, true
 		}
 	}
@@ -123,6 +124,16 @@ func value[T any](raw json.RawMessage, v *T) error {
 			*to = text
 			return nil
 		}
+	case *bool:
+		if text := string(raw); text == "true" || text == "false" {
+			*to = text == "true"
+			return nil
+		}
+	case *float64: // what else ParseFloat reads is no JSON
+		if n, err := strconv.ParseFloat(string(raw), 64); err == nil {
+			*to = n
+			return nil
+		}
 	case json.Unmarshaler: // raw is valid already
 		return to.UnmarshalJSON(raw)
 	}
@@ -150,9 +161,13 @@ func list[T any](raw json.RawMessage, to *[]T) error {
 }
 
 func table[T any](raw json.RawMessage, to *map[string]T) error {
-	var items map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &items); err != nil {
+	var f fields
+	if !f.split(raw) {
 		return errors.New("not an object")
+	}
+	items := make(map[string]json.RawMessage, len(f.members)) // of several with one key the last one counts
+	for _, m := range f.members {
+		items[string(m.key)] = m.raw
 	}
 	*to = make(map[string]T, len(items))
 	for key, item := range items {

@@ -10,18 +10,26 @@ import (
 // that a value is looked at once for each level it lies in and not twice. Text
 // that is not valid gives any answer, or false, and never more than that text.
 
+// mostFields is about how many members the largest object of the protocol has.
+const mostFields = 32
+
 // split reads the members of an object. It is false for anything else.
 func (f *fields) split(data []byte) bool {
 	rest, ok := bytes.CutPrefix(bytes.TrimSpace(data), []byte("{"))
 	if !ok {
 		return false
 	}
+	f.members = make([]member, 0, min(bytes.Count(rest, []byte(":")), mostFields))
 	for rest = bytes.TrimSpace(rest); len(rest) > 0 && rest[0] == '"'; {
 		var raw []byte
 		raw, rest = cut(rest)
-		key, ok := plain(raw)
-		if !ok && json.Unmarshal(raw, &key) != nil {
-			return false
+		key, ok := unquoted(raw)
+		if !ok {
+			var text string
+			if json.Unmarshal(raw, &text) != nil {
+				return false
+			}
+			key = []byte(text)
 		}
 		if rest, ok = bytes.CutPrefix(bytes.TrimSpace(rest), []byte(":")); !ok {
 			return false
@@ -110,12 +118,18 @@ func quoted(data []byte, start int) int {
 
 // plain returns what a string without escapes says. It is false for all else.
 func plain(raw []byte) (string, bool) {
+	text, ok := unquoted(raw)
+	return string(text), ok
+}
+
+// unquoted is plain without a copy.
+func unquoted(raw []byte) ([]byte, bool) {
 	if len(raw) < 2 || raw[0] != '"' || raw[len(raw)-1] != '"' {
-		return "", false
+		return nil, false
 	}
 	text := raw[1 : len(raw)-1]
 	if bytes.IndexByte(text, '\\') >= 0 || !utf8.Valid(text) {
-		return "", false
+		return nil, false
 	}
-	return string(text), true
+	return text, true
 }

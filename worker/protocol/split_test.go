@@ -30,7 +30,7 @@ func FuzzSplit(f *testing.F) {
 			}
 		}
 		for _, m := range o.members {
-			if _, ok := members[m.key]; !ok {
+			if _, ok := members[string(m.key)]; !ok {
 				t.Errorf("%q is no member", m.key)
 			}
 		}
@@ -48,4 +48,34 @@ func FuzzSplit(f *testing.F) {
 			t.Errorf("the string is %q, want %q", got, text)
 		}
 	})
+}
+
+// TestNumbersAndNamesAreReadAsByJSON reads values on the short way and by
+// encoding/json.
+func TestNumbersAndNamesAreReadAsByJSON(t *testing.T) {
+	for _, text := range []string{
+		`true`, `false`, `"true"`, `0`, `-0`, `12`, `-1.5`, `2e3`, `1E-400`, `1e999`, `0.1`, `9007199254740993`, `"12"`, `[]`, `{}`, `[1]`,
+	} {
+		var b, wantB bool
+		if err, want := value(json.RawMessage(text), &b), json.Unmarshal([]byte(text), &wantB); (err == nil) != (want == nil) || b != wantB {
+			t.Errorf("%s is %v, %v; encoding/json says %v, %v", text, b, err, wantB, want)
+		}
+		var n, wantN float64
+		if err, want := value(json.RawMessage(text), &n), json.Unmarshal([]byte(text), &wantN); (err == nil) != (want == nil) || n != wantN {
+			t.Errorf("%s is %v, %v; encoding/json says %v, %v", text, n, err, wantN, want)
+		}
+	}
+}
+
+func TestTheLastOfSeveralKeysCounts(t *testing.T) {
+	var got map[string][]string
+	if err := value(json.RawMessage(`{"a": 7, "b": ["x"], "\u0061": ["y"], "b": []}`), &got); err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 2 || len(got["a"]) != 1 || got["a"][0] != "y" || len(got["b"]) != 0 {
+		t.Errorf("got %v", got)
+	}
+	if err := value(json.RawMessage(`["a"]`), &got); err == nil {
+		t.Error("a list is taken for an object")
+	}
 }
