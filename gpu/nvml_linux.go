@@ -63,8 +63,8 @@ func (n *nvml) read(ctx context.Context) ([]found, error) {
 	}
 	answers := make(chan answer, 1)
 	go func() { // ends when the driver answers
-		defer func() { <-n.idle }()
 		cards, err := n.ask()
+		<-n.idle // before who waits can ask again
 		answers <- answer{cards, err}
 	}()
 	timeout := time.NewTimer(nvmlTimeout)
