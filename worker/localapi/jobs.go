@@ -346,8 +346,8 @@ func (s *Server) stream(ctx context.Context, w http.ResponseWriter, a asked, pro
 		case <-text.more:
 			out.delta("content", text.take())
 		case o := <-ended:
+			out.delta("content", text.take()) // also of an answer that broke off
 			if o.err == nil {
-				out.delta("content", text.take())
 				o.err = out.finish(req, o.made)
 			}
 			if o.err != nil {
