@@ -102,7 +102,7 @@ func Run(ctx context.Context, cfg ui.Config) error {
 			return nil
 		})
 	})
-	a.Run()
+	loop(a)
 	close(over)
 
 	cancel()
@@ -114,4 +114,27 @@ func Run(ctx context.Context, cfg ui.Config) error {
 		err = errStuck
 	}
 	return errors.Join(err, host.close())
+}
+
+// loop runs the application until it ends. When the loop of Fyne 2.7.4 has ended,
+// a goroutine takes the last two of the lifecycle's events, and hands the first
+// one, which saves the preferences, back to the loop. Once in a while the loop
+// has stopped listening at that very moment; then the second one, which a.Run
+// waits for, never comes. A second goroutine that runs events by itself takes
+// one of the two, whichever it is, and the program always ends.
+func loop(a fyne.App) {
+	queue, ok := a.Lifecycle().(interface {
+		RunEventQueue(run func(event func(), wait bool))
+	})
+	if !ok {
+		a.Run()
+		return
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		queue.RunEventQueue(func(event func(), _ bool) { event() })
+	}()
+	a.Run() // closes the queue
+	<-ended
 }

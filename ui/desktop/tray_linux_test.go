@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -56,9 +57,10 @@ func TestMain(m *testing.M) {
 }
 
 // child is the program under test. It tells its parent each command, and quits
-// also when its standard input ends.
+// also when its standard input ends. Like the worker it takes the signal to end
+// from the first moment on, and Fyne does too once it runs.
 func child() error {
-	ctx, cancel := context.WithCancel(context.Background())
+	ctx, cancel := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer cancel()
 	o := observe.New()
 	o.Settings.Set(observe.Settings{StudioURL: "http://127.0.0.1:1", PrivateStudio: true})
@@ -285,6 +287,9 @@ func (w *window) ends(ctx context.Context, t *testing.T) {
 			t.Fatalf("the window asked for %q at its end", line)
 		}
 	case <-ctx.Done():
+		_ = w.cmd.Process.Signal(syscall.SIGQUIT) // it says where each goroutine is
+		for range w.lines {
+		}
 		t.Fatal("the program does not end")
 	}
 	if err := w.cmd.Wait(); err != nil {
