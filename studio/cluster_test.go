@@ -286,6 +286,36 @@ func TestStudiosShareTheWork(t *testing.T) {
 		t.Errorf("offered %s", claim.JobID)
 	}
 
+	// An accept that is read after another studio has heard the worker name the job.
+	w.farm = a
+	w.deliver(t, next.ID, []byte("pixels"))
+	b.await(t, next.ID, in(client.Done))
+	l.beat(t, "")
+	job = a.submit(t, imageJob)
+	if claim := expect[protocol.Offer](t, l).Claim; claim.JobID != job.ID {
+		t.Errorf("offered %s", claim.JobID)
+	}
+	moved := a.studio.hub.newSession()
+	eventually(t, "another session has the job", func() bool {
+		rec, err := a.studio.store.Jobs.Get(t.Context(), job.ID)
+		if err != nil {
+			return false
+		}
+		rec.Value.State, rec.Value.Session, rec.Value.Attempts = store.Running, moved, 1
+		_, err = a.studio.store.Jobs.Update(t.Context(), job.ID, rec.Value, rec.Revision)
+		return err == nil
+	})
+	l.send(t, protocol.Accept{JobID: job.ID})
+	l.beat(t, "")
+	if rec, err := b.studio.store.Jobs.Get(t.Context(), job.ID); err != nil || rec.Value.Session != moved || rec.Value.Attempts != 1 {
+		t.Errorf("the job is %+v, %v", rec.Value, err)
+	}
+	w.deliver(t, job.ID, []byte("pixels"))
+	b.await(t, job.ID, in(client.Done))
+	l.beat(t, "")
+	next = a.submit(t, imageJob)
+	l.take(t)
+
 	// The worker moves to the other studio with its job.
 	again := w.connect(t, next.ID)
 	expectEnd(t, l, protocol.ErrorDuplicate, protocol.CloseDuplicate)

@@ -221,7 +221,7 @@ func (h *hub) reclaim(ctx context.Context, s *session, j *job) {
 	if j.holder != nil || rec.State.Final() || (rec.State.Claimed() && rec.WorkerID != s.worker) || !h.take(s, j) {
 		return
 	}
-	err := h.start(ctx, s, j)
+	err := h.start(ctx, s, j, "")
 	if err != nil {
 		h.log.Error("a job could not be claimed again", "job_id", j.id, "worker_id", s.worker, "error", err)
 		h.free(s, j)
@@ -247,14 +247,17 @@ func (h *hub) take(s *session, j *job) bool {
 	return true
 }
 
-// start makes the session the holder of the job, running. The caller holds j.mu.
-func (h *hub) start(ctx context.Context, s *session, j *job) error {
+// start makes the session the holder of the job, running. With a claim it does so
+// only while the job is that session's. The caller holds j.mu.
+func (h *hub) start(ctx context.Context, s *session, j *job, claim string) error {
 	err := h.change(ctx, j, func(rec *store.Job) error {
 		switch {
 		case rec.State.Final():
 			return errFinished
 		case rec.State.Claimed() && rec.WorkerID != s.worker: // by another process
 			return notHeld(protocol.Accept{}, j.id)
+		case claim != "" && rec.Session != claim:
+			return errStale
 		case rec.State == store.Offered:
 			rec.Attempts++
 		case rec.State == store.Queued:
@@ -309,8 +312,11 @@ func (h *hub) accept(ctx context.Context, s *session, f protocol.Accept) error {
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	state := j.now().State
+	rec := j.now()
+	state := rec.State
 	switch {
+	case !owned(s, j) && state == store.Running && rec.WorkerID == s.worker: // it came with the job to another studio
+		return nil
 	case !owned(s, j):
 		return notHeld(f, f.JobID)
 	case state == store.Running || state.Final(): // said twice, or another's result or a cancel came first
@@ -319,7 +325,12 @@ func (h *hub) accept(ctx context.Context, s *session, f protocol.Accept) error {
 	case j.holder == nil && !h.take(s, j): // the offer expired, and another will get the job
 		return notHeld(f, f.JobID)
 	}
-	if err := h.start(ctx, s, j); err != nil {
+	switch err := h.start(ctx, s, j, s.id); {
+	case errors.Is(err, errStale): // the same, and not heard of before
+		j.holder = nil
+		h.free(s, j)
+		return nil
+	case err != nil:
 		return err
 	}
 	h.mu.Lock()

@@ -59,7 +59,7 @@ func (h *hub) keep(ctx context.Context, s *session, j *job) (bool, error) {
 		if reserved { // for another, who is about to be offered it
 			return false, nil
 		}
-		if err := h.start(ctx, s, j); err != nil {
+		if err := h.start(ctx, s, j, ""); err != nil {
 			h.enqueue(ctx, j)
 			return false, err
 		}

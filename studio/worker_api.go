@@ -141,6 +141,9 @@ func (s *Studio) complete(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	key := clip(r.Header.Get("Idempotency-Key"), maxKey)
+	if rec := j.now(); s.hub.shared && !rec.State.Final() && !rec.HeldBy(worker) {
+		s.hub.lookUp(j.id) // another studio may have given it to the worker a moment ago
+	}
 	if j.now().State.Final() {
 		drain(w, r)
 		s.finished(w, r, j, worker, key)
