@@ -17,7 +17,7 @@ headless: ## Build the static program without a window: bin/studio-worker
 
 test: ## Run every test, with the race detector
 	@scripts/setup
-	go test -race -shuffle=on ./...
+	go test -race -shuffle=on -timeout 30m ./...
 
 test-engines: ## Test the engines with real programs and models (fetches them once)
 	@scripts/setup engines
