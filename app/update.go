@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"studioworker/worker/availability/disk"
@@ -193,6 +195,7 @@ type updates struct {
 	why     observe.Why
 	updater *update.Updater
 	store   *versions.Store
+	asked   chan bool // somebody wants the newest version: when idle, or at once
 
 	connected bool  // when the stop began; guarded by the order of run
 	followed  *bool // the next version starts: asked by a person or not; the same
@@ -200,7 +203,7 @@ type updates struct {
 
 // openUpdates prepares the updater. Nothing is fetched.
 func (h *host) openUpdates(ctx context.Context, store *config.Store) *updates {
-	u := &updates{h: h}
+	u := &updates{h: h, asked: make(chan bool, 1)}
 	u.problem, u.why = updateProblem(ctx)
 	if u.problem == "" && h.parent == nil {
 		u.problem, u.why = "it was started in a way that nobody watches it", observe.Why{Reason: observe.ReasonUnwatched}
@@ -260,7 +263,34 @@ func (u *updates) run(ctx context.Context) error {
 	if u.updater == nil {
 		return nil
 	}
-	return u.updater.Run(ctx)
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return u.updater.Run(ctx) })
+	g.Go(func() error {
+		for {
+			select {
+			case whenIdle := <-u.asked:
+				if err := u.updater.Apply(ctx, whenIdle); err != nil && ctx.Err() == nil {
+					u.h.log.Error("the update that was asked for does not come", "error", err)
+				}
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	})
+	return g.Wait()
+}
+
+// ask has the newest version put in place by run. It may take minutes, and ends
+// this process.
+func (u *updates) ask(whenIdle bool) error {
+	if u.updater == nil {
+		return u.unsupported()
+	}
+	select {
+	case u.asked <- whenIdle:
+	default: // it is asked for already
+	}
+	return nil
 }
 
 // unsupported is the error of a process that does not update itself.

@@ -54,16 +54,8 @@ func (h *host) answerUpdate(command string) (*updateStatus, string) {
 	switch command {
 	case askCheckUpdate:
 		err = h.updates.check(ctx)
-	case askApplyUpdate, askIdleUpdate: // it may take minutes, and ends this process
-		if h.updates.updater == nil {
-			err = h.updates.unsupported()
-			break
-		}
-		go func() {
-			if err := h.updates.apply(context.WithoutCancel(ctx), command == askIdleUpdate); err != nil {
-				h.log.Error("the update that was asked for does not come", "error", err)
-			}
-		}()
+	case askApplyUpdate, askIdleUpdate:
+		err = h.updates.ask(command == askIdleUpdate)
 	}
 	if err != nil {
 		return nil, err.Error()
