@@ -59,7 +59,8 @@ type Config struct {
 
 // Engine is the espeak-ng engine.
 type Engine struct {
-	cfg Config
+	cfg    Config
+	finder program.Finder
 
 	mu     sync.Mutex
 	voices map[string]voices // known voices, by path of the program
@@ -99,6 +100,7 @@ func (e *Engine) Run(ctx context.Context, req engine.Request, progress func(engi
 	if text == "" {
 		return engine.Result{}, engine.BadInput("the text is empty")
 	}
+	e.finder.Forget() // it may just have been installed
 	program := e.find()
 	if program == "" {
 		return engine.Result{}, notInstalled()
@@ -163,7 +165,7 @@ func (e *Engine) run(ctx context.Context, cfg process.Config) (process.Output, e
 // find returns the path of the program, or nothing (engines spec §4.1).
 func (e *Engine) find() string {
 	places := program.Places{Home: e.cfg.Home, Path: e.cfg.Path}
-	found, _ := places.Find(program.Query{Name: "espeak-ng", Variable: e.cfg.Variable})
+	found, _ := e.finder.Find(places, program.Query{Name: "espeak-ng", Variable: e.cfg.Variable})
 	return found.Path
 }
 

@@ -108,6 +108,7 @@ func isNumber(s string) bool {
 // line for each clause. dir is a folder for the text; nothing stays in it. A
 // voice that the program does not know is bad input.
 func (e *Engine) Phonemes(ctx context.Context, voice, text, dir string) ([]string, error) {
+	e.finder.Forget()
 	path := e.find()
 	if path == "" {
 		return nil, notInstalled()

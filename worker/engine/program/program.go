@@ -56,15 +56,20 @@ type Found struct {
 // Find looks for a program (engines spec §4.1). It says false when there is
 // none.
 func (p Places) Find(q Query) (Found, bool) {
+	if found, ok := p.findNear(q); ok {
+		return found, true
+	}
+	return p.findOnPath(q)
+}
+
+// findNear is Find without the folders of PATH.
+func (p Places) findNear(q Query) (Found, bool) {
 	if q.Variable != "" && isProgram(q.Variable) {
 		if path, err := filepath.Abs(q.Variable); err == nil {
 			return Found{path, OriginVariable}, true // the program runs in another folder
 		}
 	}
-	name := q.Name
-	if runtime.GOOS == "windows" {
-		name += ".exe"
-	}
+	name := fileName(q.Name)
 	for _, folder := range q.Slots {
 		if path := filepath.Join(folder, name); filepath.IsAbs(folder) && isProgram(path) {
 			return Found{path, OriginSlot}, true
@@ -75,12 +80,25 @@ func (p Places) Find(q Query) (Found, bool) {
 			return Found{path, OriginHome}, true
 		}
 	}
+	return Found{}, false
+}
+
+func (p Places) findOnPath(q Query) (Found, bool) {
+	name := fileName(q.Name)
 	for _, folder := range filepath.SplitList(p.Path) {
 		if path := filepath.Join(folder, name); filepath.IsAbs(folder) && isProgram(path) {
 			return Found{path, OriginPath}, true
 		}
 	}
 	return Found{}, false
+}
+
+// fileName is the name of a program's file on this system.
+func fileName(name string) string {
+	if runtime.GOOS == "windows" {
+		return name + ".exe"
+	}
+	return name
 }
 
 // isProgram tells whether path is a file that can be run.

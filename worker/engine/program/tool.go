@@ -30,9 +30,10 @@ type Tool struct {
 	Fix string
 	Log *slog.Logger
 
-	asker Asker
-	fetch sync.Mutex // one resolution at a time (engines spec §4.1)
-	told  sync.Map   // warnings that were given, by text
+	finder Finder
+	asker  Asker
+	fetch  sync.Mutex // one resolution at a time (engines spec §4.1)
+	told   sync.Map   // warnings that were given, by text
 }
 
 // State is what is known of a tool.
@@ -47,10 +48,11 @@ type State struct {
 func (s State) Runs() bool { return s.Path != "" && s.Problem == "" }
 
 // Now looks for the program and asks it what it is, once for as long as its file
-// does not change. It fetches nothing. The error is the cause of ctx.
+// does not change. It fetches nothing, and looks as a [Finder] does. The error is
+// the cause of ctx.
 func (t *Tool) Now(ctx context.Context) (State, error) {
 	q := t.Query()
-	found, ok := t.Places.Find(q)
+	found, ok := t.finder.Find(t.Places, q)
 	if !ok {
 		return State{Problem: q.Name + " is not installed", Fix: t.Fix}, nil
 	}
@@ -89,6 +91,7 @@ func (t *Tool) Says(ctx context.Context, path string, args ...string) (string, e
 func (t *Tool) Ready(ctx context.Context) (string, error) {
 	t.fetch.Lock()
 	defer t.fetch.Unlock()
+	t.finder.Forget() // somebody may just have installed it for this job
 	state, err := t.Now(ctx)
 	if err != nil {
 		return "", err
