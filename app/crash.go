@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/getsentry/sentry-go"
@@ -215,7 +216,9 @@ const maxReport = 64 << 10
 
 var (
 	errReport  = errors.New("not a report of a crash")
-	reportHead = regexp.MustCompile(`^studio-worker (\S{1,64}) \((\w{1,16})\) crashed at (\S{20,30})$`)
+	reportHead = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^studio-worker (\S{1,64}) \((\w{1,16})\) crashed at (\S{20,30})$`)
+	})
 )
 
 // readReport reads a report's file.
@@ -242,7 +245,7 @@ func parseReport(data []byte) (writtenReport, error) {
 	if len(data) > maxReport || len(lines) < 3 {
 		return r, errReport
 	}
-	head := reportHead.FindStringSubmatch(lines[0])
+	head := reportHead().FindStringSubmatch(lines[0])
 	if head == nil {
 		return r, errReport
 	}
@@ -320,9 +323,11 @@ type crashFrame struct {
 }
 
 var (
-	crashHead = regexp.MustCompile(`^(panic|fatal error): (.*)$`)
-	crashCall = regexp.MustCompile(`^([A-Za-z0-9_./*()\[\]~-]+)\((?:[^()]|\.\.\.)*\)$`)
-	crashLine = regexp.MustCompile(`^\t([^[:cntrl:]]+\.(?:go|s)):(\d{1,9})(?: \+0x[0-9a-f]+)?$`)
+	crashHead = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(panic|fatal error): (.*)$`) })
+	crashCall = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([A-Za-z0-9_./*()\[\]~-]+)\((?:[^()]|\.\.\.)*\)$`) })
+	crashLine = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^\t([^[:cntrl:]]+\.(?:go|s)):(\d{1,9})(?: \+0x[0-9a-f]+)?$`)
+	})
 )
 
 // readCrash reads the text that the Go runtime writes: what happened, then the calls of
@@ -335,7 +340,7 @@ func readCrash(text io.Reader) crashReport {
 	goroutines, function := 0, ""
 	for lines.Scan() {
 		line := lines.Text()
-		if match := crashHead.FindStringSubmatch(line); match != nil && r.what == "unknown" {
+		if match := crashHead().FindStringSubmatch(line); match != nil && r.what == "unknown" {
 			r.what = match[1] + ": " + runtimeWords(match[1], match[2])
 			continue
 		}
@@ -348,11 +353,11 @@ func readCrash(text io.Reader) crashReport {
 		if goroutines == 0 {
 			continue // the message may have lines of its own
 		}
-		if match := crashCall.FindStringSubmatch(line); match != nil {
+		if match := crashCall().FindStringSubmatch(line); match != nil {
 			function = match[1]
 			continue
 		}
-		if match := crashLine.FindStringSubmatch(line); match != nil && function != "" && len(r.frames) < maxFrames {
+		if match := crashLine().FindStringSubmatch(line); match != nil && function != "" && len(r.frames) < maxFrames {
 			n, err := strconv.Atoi(match[2])
 			if err != nil {
 				continue

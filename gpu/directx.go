@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 var errTypeperf = errors.New("not what typeperf writes")
@@ -73,7 +74,9 @@ func (d directX) read(ctx context.Context) ([]found, error) {
 }
 
 // counterName is \\COMPUTER\GPU Adapter Memory(luid_0x00000000_0x0000D1B2_phys_0)\Dedicated Usage.
-var counterName = regexp.MustCompile(`\(luid_0x([0-9A-Fa-f]{8})_0x([0-9A-Fa-f]{8})_phys_[0-9]+\)`)
+var counterName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\(luid_0x([0-9A-Fa-f]{8})_0x([0-9A-Fa-f]{8})_phys_[0-9]+\)`)
+})
 
 // parseTypeperf reads the bytes in use from two lines of comma-separated values: the
 // counters' names after a column for the time, and what they say. It adds up what one
@@ -97,7 +100,7 @@ func parseTypeperf(data []byte) (map[uint64]uint64, error) {
 	}
 	used := make(map[uint64]uint64)
 	for i, name := range names {
-		match := counterName.FindStringSubmatch(name)
+		match := counterName().FindStringSubmatch(name)
 		if match == nil {
 			continue
 		}

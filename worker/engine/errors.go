@@ -8,6 +8,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 
 	"studioworker/worker/engine/process"
 	"studioworker/worker/oneline"
@@ -149,7 +150,9 @@ func classify(ctx context.Context, req Request, err error) error {
 
 // localFolder matches the folder part of an absolute path, with the character
 // before it.
-var localFolder = regexp.MustCompile(`(^|["'(\[=,:])(?:[A-Za-z]:[\\/]|\\\\|~?/)(?:[^"'()\[\],:;\\/]+[\\/])*`)
+var localFolder = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(^|["'(\[=,:])(?:[A-Za-z]:[\\/]|\\\\|~?/)(?:[^"'()\[\],:;\\/]+[\\/])*`)
+})
 
 // cleanText makes one line of at most textLimit characters out of text. Local
 // paths lose their folders, URLs their query and their credentials.
@@ -162,7 +165,7 @@ func cleanText(text, dir string) string {
 		if strings.Contains(word, "://") {
 			words[i] = cleanURL(word)
 		} else {
-			words[i] = localFolder.ReplaceAllString(word, "$1")
+			words[i] = localFolder().ReplaceAllString(word, "$1")
 		}
 	}
 	return cut(strings.Join(words, " "), textLimit)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -28,8 +29,8 @@ const version = 1
 var errLine = errors.New("not a line of the history")
 
 var (
-	extPattern   = regexp.MustCompile(`^[a-z0-9]{0,10}$`)
-	thumbPattern = regexp.MustCompile(`^([0-9a-f]{32}\.png)?$`)
+	extPattern   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]{0,10}$`) })
+	thumbPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^([0-9a-f]{32}\.png)?$`) })
 )
 
 // record is one line: a finished job as it was known then. A later line about the
@@ -61,7 +62,7 @@ func recordOf(j observe.RecentJob) record {
 	if len(j.ResultPath) <= maxText { // half a path leads nowhere
 		r.Result = j.ResultPath
 	}
-	if !extPattern.MatchString(r.Ext) {
+	if !extPattern().MatchString(r.Ext) {
 		r.Ext = ""
 	}
 	return r
@@ -90,7 +91,7 @@ func (r record) check() error {
 		return fmt.Errorf("%w: year %d", errLine, r.Started.Year())
 	case r.Millis < 0 || r.Millis > maxTook.Milliseconds():
 		return fmt.Errorf("%w: it took %d ms", errLine, r.Millis)
-	case !extPattern.MatchString(r.Ext) || !thumbPattern.MatchString(r.Thumb):
+	case !extPattern().MatchString(r.Ext) || !thumbPattern().MatchString(r.Thumb):
 		return fmt.Errorf("%w: a name has other characters than we write", errLine)
 	}
 	switch observe.Outcome(r.Outcome) {

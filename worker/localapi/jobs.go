@@ -432,7 +432,7 @@ func (e *events) fail(p problem) {
 }
 
 // dataURL is how pictures come: nothing is fetched for a caller.
-var dataURL = regexp.MustCompile(`^data:image/[a-z0-9.+-]{1,20};base64,[A-Za-z0-9+/]`)
+var dataURL = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^data:image/[a-z0-9.+-]{1,20};base64,[A-Za-z0-9+/]`) })
 
 func checkPictures(addresses map[string]string) error {
 	names := make([]string, 0, len(addresses))
@@ -441,7 +441,7 @@ func checkPictures(addresses map[string]string) error {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if address := addresses[name]; address != "" && !dataURL.MatchString(address) {
+		if address := addresses[name]; address != "" && !dataURL().MatchString(address) {
 			return badRequest("%s must be data:image/TYPE;base64,DATA; this server fetches nothing", name)
 		}
 	}
@@ -584,11 +584,13 @@ func (s *Server) listen(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-var soundURL = regexp.MustCompile(`^data:audio/([a-z0-9]{1,8})[a-z0-9.+-]{0,20};base64,`)
+var soundURL = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^data:audio/([a-z0-9]{1,8})[a-z0-9.+-]{0,20};base64,`)
+})
 
 // storeSound writes the sound of a request into a new folder.
 func storeSound(address string) (string, error) {
-	head := soundURL.FindStringSubmatch(address[:min(len(address), 80)])
+	head := soundURL().FindStringSubmatch(address[:min(len(address), 80)])
 	if head == nil {
 		return "", badRequest("audio must be data:audio/TYPE;base64,DATA; this server fetches nothing")
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"time"
 	"unicode/utf8"
 )
@@ -89,8 +90,8 @@ func (e Entry) name() string { return entryName(e.JobID, e.Attempt) }
 func (e Entry) key() string { return e.name() + "/" + e.SHA256 }
 
 var (
-	extPattern = regexp.MustCompile(`^[a-z0-9]{0,10}$`)
-	sumPattern = regexp.MustCompile(`^[0-9a-f]{64}$`)
+	extPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9]{0,10}$`) })
+	sumPattern = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[0-9a-f]{64}$`) })
 )
 
 // check says which value of e is out of bounds.
@@ -101,9 +102,9 @@ func (e Entry) check() error {
 	switch {
 	case e.Kind == "" || len(e.Kind) > maxText:
 		return fmt.Errorf("a kind must have 1 to %d bytes", maxText)
-	case !extPattern.MatchString(e.Ext):
+	case !extPattern().MatchString(e.Ext):
 		return errors.New("an extension must be at most ten lower-case letters and digits")
-	case !sumPattern.MatchString(e.SHA256):
+	case !sumPattern().MatchString(e.SHA256):
 		return errors.New("a hash must be 64 lower-case hex digits")
 	case e.Size < 1 || e.Size > maxResult:
 		return fmt.Errorf("size %d is not between 1 and %d", e.Size, int64(maxResult))

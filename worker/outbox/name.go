@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // plainID says whether a job id is a folder name as it is, on every system: no
@@ -21,12 +22,12 @@ func plainID(id string) bool {
 }
 
 // deviceName matches what Windows takes for a device, whatever follows a dot.
-var deviceName = regexp.MustCompile(`^(con|prn|aux|nul|com[0-9]|lpt[0-9])$`)
+var deviceName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^(con|prn|aux|nul|com[0-9]|lpt[0-9])$`) })
 
 // safeName turns any job id into a file name that is safe on every system. Two
 // ids never share a name: one that is not plain is told by its hash.
 func safeName(jobID string) string {
-	if plainID(jobID) && (len(jobID) > 4 || !deviceName.MatchString(jobID)) {
+	if plainID(jobID) && (len(jobID) > 4 || !deviceName().MatchString(jobID)) {
 		return jobID
 	}
 	readable := strings.Map(func(r rune) rune {

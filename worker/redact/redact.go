@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // shortest is the length from which a secret or a name is looked for. A shorter one
@@ -82,15 +83,19 @@ func (p pairs) replacer() *strings.Replacer {
 
 // The forms of what nobody told us.
 var (
-	bearer = regexp.MustCompile(`(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}`)
-	named  = regexp.MustCompile(`(?i)\b((?:[a-z_]*(?:token|secret|password|passwd|api[_-]?key))["']?\s*[=:]\s*)("[^"\n]*"|'[^'\n]*'|[^\s,;&]+)`)
-	inURL  = regexp.MustCompile(`(://)[^/\s:@]+:[^/\s@]+@`)
-	mail   = regexp.MustCompile(`[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+`)
-	homes  = regexp.MustCompile(`(?:/home/|/Users/|[A-Za-z]:\\Users\\)[^/\\\s"':]+`)
+	bearer = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}`) })
+	named  = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)\b((?:[a-z_]*(?:token|secret|password|passwd|api[_-]?key))["']?\s*[=:]\s*)("[^"\n]*"|'[^'\n]*'|[^\s,;&]+)`)
+	})
+	inURL = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(://)[^/\s:@]+:[^/\s@]+@`) })
+	mail  = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`[A-Za-z0-9._%+-]+@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+`)
+	})
+	homes = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?:/home/|/Users/|[A-Za-z]:\\Users\\)[^/\\\s"':]+`) })
 )
 
 // marks finds what was put in before.
-var marks = regexp.MustCompile(`\[redacted: [a-z ]+\]`)
+var marks = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\[redacted: [a-z ]+\]`) })
 
 // Text returns text with everything taken out. Doing it twice changes nothing more.
 func (r *Redactor) Text(text string) string {
@@ -111,7 +116,7 @@ func (r *Redactor) Text(text string) string {
 func outside(text string, change func(string) string) string {
 	var out strings.Builder
 	from := 0
-	for _, at := range marks.FindAllStringIndex(text, -1) {
+	for _, at := range marks().FindAllStringIndex(text, -1) {
 		out.WriteString(change(text[from:at[0]]))
 		out.WriteString(text[at[0]:at[1]])
 		from = at[1]
@@ -122,23 +127,23 @@ func outside(text string, change func(string) string) string {
 
 // forms takes out what looks like a credential.
 func forms(text string) string {
-	text = bearer.ReplaceAllString(text, "$1 "+MarkSecret)
+	text = bearer().ReplaceAllString(text, "$1 "+MarkSecret)
 	text = outside(text, func(text string) string {
-		return named.ReplaceAllStringFunc(text, func(match string) string {
-			parts := named.FindStringSubmatch(match)
+		return named().ReplaceAllStringFunc(text, func(match string) string {
+			parts := named().FindStringSubmatch(match)
 			if strings.Trim(parts[2], `"'`) == "" {
 				return match // nothing, or a mark follows
 			}
 			return parts[1] + MarkSecret
 		})
 	})
-	return outside(text, func(text string) string { return inURL.ReplaceAllString(text, "$1"+MarkSecret+"@") })
+	return outside(text, func(text string) string { return inURL().ReplaceAllString(text, "$1"+MarkSecret+"@") })
 }
 
 // homesAndMail takes out folders and addresses of people.
 func homesAndMail(text string) string {
-	text = homes.ReplaceAllString(text, MarkHome)
-	return outside(text, func(text string) string { return mail.ReplaceAllString(text, MarkMail) })
+	text = homes().ReplaceAllString(text, MarkHome)
+	return outside(text, func(text string) string { return mail().ReplaceAllString(text, MarkMail) })
 }
 
 // Count says how many places of a text are marked.

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -187,7 +188,7 @@ func speedOf(speed float64) float64 {
 }
 
 // languageSwitch is how espeak-ng marks words of another language.
-var languageSwitch = regexp.MustCompile(`\([a-z]{2,3}(?:-[a-z0-9]+)*\)`)
+var languageSwitch = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\([a-z]{2,3}(?:-[a-z0-9]+)*\)`) })
 
 // synthesize runs the voice itself, a sentence at a time.
 func (e *Engine) synthesize(ctx context.Context, req engine.Request, parts []sentence, model string, voice config, scratch string, progress func(engine.Progress)) error {
@@ -202,7 +203,7 @@ func (e *Engine) synthesize(ctx context.Context, req engine.Request, parts []sen
 			if err != nil {
 				return err
 			}
-			phonemes = languageSwitch.ReplaceAllString(s.punctuate(clauses), "")
+			phonemes = languageSwitch().ReplaceAllString(s.punctuate(clauses), "")
 		}
 		ids, missing := voice.ids(norm.NFD.String(phonemes))
 		unknown += missing

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -95,13 +96,13 @@ func (s *splitter) finish() string {
 }
 
 // terminalCode matches the sequences that colour and move text on a terminal.
-var terminalCode = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
+var terminalCode = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`) })
 
 // cleanLine makes valid text of at most LineLimit bytes, without terminal
 // codes and control characters.
 func cleanLine(line []byte) string {
 	if bytes.IndexByte(line, 0x1b) >= 0 {
-		line = terminalCode.ReplaceAll(line, nil)
+		line = terminalCode().ReplaceAll(line, nil)
 	}
 	text := strings.ToValidUTF8(string(line), "\uFFFD")
 	text = strings.Map(func(r rune) rune {

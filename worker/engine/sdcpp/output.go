@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"studioworker/worker/engine"
@@ -21,7 +22,9 @@ const (
 
 // bar matches a progress bar of sampling: its body is drawn with "=". Bars of
 // loading are drawn with "#".
-var bar = regexp.MustCompile(`\|[=> ]*\|\s+(\d{1,9})/(\d{1,9}) - (\d{1,9}(?:\.\d{1,9})?)(it/s|s/it)`)
+var bar = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\|[=> ]*\|\s+(\d{1,9})/(\d{1,9}) - (\d{1,9}(?:\.\d{1,9})?)(it/s|s/it)`)
+})
 
 // reader makes progress out of the lines of a run (engines spec §5.3). It is
 // used by one goroutine at a time.
@@ -36,7 +39,7 @@ type reader struct {
 
 // line takes one line of output.
 func (r *reader) line(text string) {
-	if m := bar.FindStringSubmatch(text); m != nil {
+	if m := bar().FindStringSubmatch(text); m != nil {
 		r.bar(m)
 		return
 	}

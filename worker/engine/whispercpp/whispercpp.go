@@ -16,6 +16,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"studioworker/worker/engine"
@@ -160,13 +161,13 @@ func (e *Engine) Run(ctx context.Context, req engine.Request, progress func(engi
 
 // language matches what the program may take for a language: a code or an
 // English name.
-var language = regexp.MustCompile(`^[a-z]{2,20}$`)
+var language = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z]{2,20}$`) })
 
 // check refuses what no worker could do.
 func check(req engine.Request) error {
 	s := req.STT
 	switch {
-	case !language.MatchString(languageOf(s.Language)):
+	case !language().MatchString(languageOf(s.Language)):
 		return engine.BadInput("the language is not one that whisper knows; use a code like en, or auto")
 	case s.Timestamps != "" && s.Timestamps != "segment" && s.Timestamps != "word":
 		return engine.BadInput(`timestamps must be "segment" or "word"`)
