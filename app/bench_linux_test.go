@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"os/exec"
@@ -31,13 +32,40 @@ func buildPrograms(b *testing.B) programs {
 	dir := b.TempDir()
 	p := programs{filepath.Join(dir, "studio-worker"), filepath.Join(dir, "least")}
 	for path, name := range map[string]string{p.ours: "studioworker", p.least: "studioworker/worker/session/sessiontest/least"} {
-		cmd := exec.CommandContext(b.Context(), "go", "build", "-tags", "headless", "-trimpath", "-ldflags", "-s -w", "-o", path, name)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			b.Fatalf("build %s: %v\n%s", name, err, out)
-		}
+		install(b, path, "CGO_ENABLED=0", "-tags", "headless", "-trimpath", "-ldflags", "-s -w", name)
 	}
 	return p
+}
+
+// install builds a program and puts a copy of it in its place, as every installer does.
+// The file that the linker itself has written lies in the memory of the system in large
+// pieces for a while; each is mapped, and counts, as soon as one byte of it is needed.
+func install(b *testing.B, path, environ string, args ...string) {
+	b.Helper()
+	linked := path + ".linked"
+	cmd := exec.CommandContext(b.Context(), "go", append([]string{"build", "-o", linked}, args...)...)
+	cmd.Env = append(os.Environ(), environ)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		b.Fatalf("build %s: %v\n%s", args[len(args)-1], err, out)
+	}
+	if err := copyProgram(linked, path); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func copyProgram(from, to string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, in.Close(), os.Remove(from)) }()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o700)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	_, err = io.Copy(out, in)
+	return err
 }
 
 // begin starts a program that is killed by the returned function.

@@ -47,11 +47,7 @@ func buildWindows(b *testing.B) windowPrograms {
 	dir := b.TempDir()
 	p := windowPrograms{filepath.Join(dir, "studio-worker"), filepath.Join(dir, "bare")}
 	for path, name := range map[string]string{p.ours: "studioworker", p.bare: "studioworker/ui/desktop/bare"} {
-		cmd := exec.CommandContext(b.Context(), "go", "build", "-tags", "migrated_fynedo", "-o", path, name) // as scripts/build
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			b.Fatalf("build %s: %v\n%s", name, err, out)
-		}
+		install(b, path, "CGO_ENABLED=1", "-tags", "migrated_fynedo", name) // as scripts/build
 	}
 	return p
 }
