@@ -248,7 +248,7 @@ func (h *hub) take(s *session, j *job) bool {
 }
 
 // start makes the session the holder of the job, running. With a claim it does so
-// only while the job is that session's. The caller holds j.mu.
+// only while no other session has the job. The caller holds j.mu.
 func (h *hub) start(ctx context.Context, s *session, j *job, claim string) error {
 	err := h.change(ctx, j, func(rec *store.Job) error {
 		switch {
@@ -256,7 +256,7 @@ func (h *hub) start(ctx context.Context, s *session, j *job, claim string) error
 			return errFinished
 		case rec.State.Claimed() && rec.WorkerID != s.worker: // by another process
 			return notHeld(protocol.Accept{}, j.id)
-		case claim != "" && rec.Session != claim:
+		case claim != "" && rec.State.Claimed() && rec.Session != claim:
 			return errStale
 		case rec.State == store.Offered:
 			rec.Attempts++
