@@ -29,6 +29,12 @@ type reply struct {
 // openAI makes a call in the background.
 func (f *farm) openAI(ctx context.Context, tb testing.TB, method, path, token, kind string, body io.Reader) <-chan reply {
 	tb.Helper()
+	return f.openAITo(ctx, tb, io.Discard, method, path, token, kind, body)
+}
+
+// openAITo is openAI, and copies the answer as it comes.
+func (f *farm) openAITo(ctx context.Context, tb testing.TB, copied io.Writer, method, path, token, kind string, body io.Reader) <-chan reply {
+	tb.Helper()
 	req, err := http.NewRequestWithContext(ctx, method, f.url+path, body)
 	if err != nil {
 		tb.Fatal(err)
@@ -45,7 +51,7 @@ func (f *farm) openAI(ctx context.Context, tb testing.TB, method, path, token, k
 			return
 		}
 		defer resp.Body.Close()
-		data, err := io.ReadAll(resp.Body)
+		data, err := io.ReadAll(io.TeeReader(resp.Body, copied))
 		if err == nil {
 			out <- reply{resp.StatusCode, resp.Header, data}
 		}
@@ -57,6 +63,43 @@ func (f *farm) openAI(ctx context.Context, tb testing.TB, method, path, token, k
 func (f *farm) post(tb testing.TB, path, body string) <-chan reply {
 	tb.Helper()
 	return f.openAI(tb.Context(), tb, http.MethodPost, path, f.token, "application/json", strings.NewReader(body))
+}
+
+// stream makes a chat call that is answered piece by piece, in the background. heard
+// waits until the caller has read so much of the text.
+func (f *farm) stream(tb testing.TB, body string) (answer <-chan reply, heard func(text string)) {
+	tb.Helper()
+	pieces := make(chunks, 100)
+	answer = f.openAITo(tb.Context(), tb, pieces, http.MethodPost, "/v1/chat/completions", f.token, "application/json", strings.NewReader(body))
+	var read []byte
+	return answer, func(want string) {
+		tb.Helper()
+		limit := time.After(patience)
+		for text := ""; text != want; {
+			select {
+			case more := <-pieces:
+				read = append(read, more...)
+			case <-limit:
+				tb.Fatalf("the caller has read %s", read)
+			}
+			text = ""
+			for _, data := range events(tb, read) {
+				var frame chatAnswer
+				if json.Unmarshal([]byte(data), &frame) == nil && len(frame.Choices) == 1 && frame.Choices[0].Delta != nil && frame.Choices[0].Delta.Content != nil { // else the rest is still to come
+					text += *frame.Choices[0].Delta.Content
+				}
+			}
+		}
+	}
+}
+
+// chunks passes on what is written.
+type chunks chan []byte
+
+// Write implements io.Writer.
+func (c chunks) Write(data []byte) (int, error) {
+	c <- bytes.Clone(data)
+	return len(data), nil
 }
 
 // got waits for the answer of a call.
@@ -185,11 +228,12 @@ func TestChatStream(t *testing.T) {
 		"nothing":           {nil, "", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			answer := f.post(t, "/v1/chat/completions", strings.Replace(helloChat, "{", `{"stream":true,"stream_options":{"include_usage":true},`, 1))
+			answer, heard := f.stream(t, strings.Replace(helloChat, "{", `{"stream":true,"stream_options":{"include_usage":true},`, 1))
 			claim := l.take(t)
 			for i, text := range c.told {
 				l.send(t, protocol.Delta{JobID: claim.JobID, Seq: i, Text: text})
 			}
+			heard(strings.Join(c.told, ""))
 			l.answerChat(t, claim.JobID, c.whole)
 			r := got(t, answer)
 			pieces := events(t, r.body)
@@ -218,9 +262,10 @@ func TestChatStreamOverALostWorker(t *testing.T) {
 	f := newFarm(t, func(c *Config) { c.RetryPause = time.Millisecond })
 	l := f.modern(t).connect(t, "")
 	for second, want := range map[string]string{"Saltmere is quiet": "", "Gull Rock": "worker_lost"} {
-		answer := f.post(t, "/v1/chat/completions", strings.Replace(helloChat, "{", `{"stream":true,`, 1))
+		answer, heard := f.stream(t, strings.Replace(helloChat, "{", `{"stream":true,`, 1))
 		claim := l.take(t)
 		l.send(t, protocol.Delta{JobID: claim.JobID, Text: "Saltmere"})
+		heard("Saltmere")
 		l.send(t, protocol.Fail{JobID: claim.JobID, Error: "out of memory", Retryable: true})
 		expect[protocol.FailAck](t, l)
 		l.beat(t, "")
