@@ -37,7 +37,7 @@ func (a apple) read(ctx context.Context) ([]found, error) {
 	if !strings.HasPrefix(chip, "Apple ") {
 		return nil, fmt.Errorf("%w: %s", errNotAppleChip, chip)
 	}
-	f := found{Device: Device{Name: chip, Vendor: "Apple", Driver: "Metal", Note: noteUnified}}
+	f := found{Device: Device{Name: chip, Vendor: "Apple", Driver: "Metal", Note: NoteUnified}}
 	total, err := a.memory()
 	if err != nil || total > maxMemory {
 		return []found{f}, fmt.Errorf("ask for the memory: %d bytes: %w", total, err)

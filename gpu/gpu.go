@@ -39,14 +39,15 @@ type Device struct {
 // Unreadable says whether the card's driver is missing or does not answer. A driver that
 // works and tells no memory is something else.
 func (d Device) Unreadable() bool {
-	return d.Vendor == vendorNVIDIA && d.TotalBytes == 0 && d.Note != noteUnified
+	return d.Vendor == vendorNVIDIA && d.TotalBytes == 0 && d.Note != NoteUnified
 }
 
-// What a Note says.
+// What a Note says, unless it is the driver's own words.
 const (
-	noteUnified   = "shares the computer's memory"
-	noteUntold    = "its driver does not tell its memory"
-	noteUntoldUse = "its driver does not tell how much is used"
+	NoteUnified   = "shares the computer's memory"
+	NoteUntold    = "its driver does not tell its memory"
+	NoteUntoldUse = "its driver does not tell how much is used"
+	NoteNoDriver  = "install NVIDIA's driver to see its memory"
 )
 
 // A Card is one entry of the system's list of graphics cards.
@@ -177,15 +178,15 @@ func (p *Prober) fromNVIDIA(ctx context.Context) ([]found, error) {
 func missing(d Device, err error) string {
 	switch {
 	case d.TotalBytes > 0 && d.FreeUnknown:
-		return noteUntoldUse
+		return NoteUntoldUse
 	case d.TotalBytes > 0:
 		return ""
 	case d.Vendor == vendorNVIDIA && errors.Is(err, errNoCardReader):
-		return "install NVIDIA's driver to see its memory"
+		return NoteNoDriver
 	case d.Vendor == vendorNVIDIA && err != nil:
 		return clean(err.Error())
 	}
-	return noteUntold
+	return NoteUntold
 }
 
 // TotalVRAMGB is the memory of all devices in units of 1024 MiB, as a heartbeat reports it

@@ -169,8 +169,8 @@ func TestListMatchesByNameWhereThePlaceIsUnknown(t *testing.T) {
 	}
 	wantDevices(t, got, []Device{
 		{Name: "NVIDIA GeForce RTX 4090", Vendor: "NVIDIA", TotalBytes: 24564 << 20, FreeBytes: 23028 << 20, Driver: "nvidia 550.54.14"},
-		{Name: "Intel(R) UHD Graphics 770", Vendor: "Intel", Driver: "31.0.101.4502", Note: noteUntold},
-		{Name: "graphics card", Note: noteUntold},
+		{Name: "Intel(R) UHD Graphics 770", Vendor: "Intel", Driver: "31.0.101.4502", Note: NoteUntold},
+		{Name: "graphics card", Note: NoteUntold},
 		{Name: "NVIDIA H200", Vendor: "NVIDIA", TotalBytes: 143771 << 20, FreeBytes: 143167 << 20, Driver: "nvidia 550.54.14"},
 	})
 }
@@ -299,11 +299,11 @@ func TestParseSMI(t *testing.T) {
 	}{
 		{
 			"unified memory", "0000000F:01:00.0, NVIDIA GB10, [N/A], [N/A], 580.95.05\r\n",
-			found{Device{Name: "NVIDIA GB10", Vendor: "NVIDIA", Driver: "nvidia 580.95.05", Note: noteUnified}, "000f:01:00.0"},
+			found{Device{Name: "NVIDIA GB10", Vendor: "NVIDIA", Driver: "nvidia 580.95.05", Note: NoteUnified}, "000f:01:00.0"},
 		},
 		{
 			"free of an unknown total", "0000:01:00.0, NVIDIA X, [Not Supported], 10, [N/A]",
-			found{Device{Name: "NVIDIA X", Vendor: "NVIDIA", Driver: "nvidia", Note: noteUnified}, "0000:01:00.0"},
+			found{Device{Name: "NVIDIA X", Vendor: "NVIDIA", Driver: "nvidia", Note: NoteUnified}, "0000:01:00.0"},
 		},
 		{
 			"comma in the name", "00010000:01:00.0, NVIDIA A, B, 2, 1, 1.0",
@@ -362,11 +362,11 @@ func TestSysRefuses(t *testing.T) {
 		wantTotal   uint64
 		note        string
 	}{
-		{"total is no number", "much", "1", 0, noteUntold},
-		{"total over 16 TiB", "17592186044417", "1", 0, noteUntold},
-		{"negative use", "1000", "-1", 1000, noteUntoldUse},
-		{"more used than there is", "1000", "1001", 1000, noteUntoldUse},
-		{"longer than 4 KiB", strings.Repeat(" ", maxSysFile) + "1000", "1", 0, noteUntold},
+		{"total is no number", "much", "1", 0, NoteUntold},
+		{"total over 16 TiB", "17592186044417", "1", 0, NoteUntold},
+		{"negative use", "1000", "-1", 1000, NoteUntoldUse},
+		{"more used than there is", "1000", "1001", 1000, NoteUntoldUse},
+		{"longer than 4 KiB", strings.Repeat(" ", maxSysFile) + "1000", "1", 0, NoteUntold},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -402,8 +402,8 @@ func TestSysReadsIntel(t *testing.T) {
 	}
 	wantDevices(t, list(t, Config{SMI: absent(t), Sys: sys, Cards: noCards}), []Device{
 		{Name: "Intel graphics card 8086:56A0", Vendor: "Intel", TotalBytes: 16000000000, FreeBytes: 15000000000, Driver: "i915"},
-		{Name: "Intel graphics card 8086:56A0", Vendor: "Intel", TotalBytes: 16000000000, FreeUnknown: true, Driver: "xe", Note: noteUntoldUse},
-		{Name: "Intel graphics card 8086:56A0", Vendor: "Intel", Driver: "i915", Note: noteUntold},
+		{Name: "Intel graphics card 8086:56A0", Vendor: "Intel", TotalBytes: 16000000000, FreeUnknown: true, Driver: "xe", Note: NoteUntoldUse},
+		{Name: "Intel graphics card 8086:56A0", Vendor: "Intel", Driver: "i915", Note: NoteUntold},
 	})
 }
 

@@ -176,7 +176,7 @@ func (n *nvml) ask() (cards []found, err error) {
 		var memory nvmlMemory
 		switch code := calls.memory(card, &memory); {
 		case code == nvmlNotSupported:
-			f.Note = noteUnified
+			f.Note = NoteUnified
 		case code != nvmlSuccess:
 			f.Note = clean(calls.errorText(code))
 		case memory.total > maxMemory, memory.free > memory.total:

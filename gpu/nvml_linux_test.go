@@ -45,7 +45,7 @@ func TestNVMLListsEachCard(t *testing.T) {
 	}
 	wantDevices(t, got, []Device{
 		{Name: "NVIDIA GeForce RTX 4090", Vendor: "NVIDIA", TotalBytes: 25757220864, FreeBytes: 24146608128, Driver: "nvidia 550.54.14"},
-		{Name: "NVIDIA GB10", Vendor: "NVIDIA", Driver: "nvidia 550.54.14", Note: noteUnified},
+		{Name: "NVIDIA GB10", Vendor: "NVIDIA", Driver: "nvidia 550.54.14", Note: NoteUnified},
 	})
 }
 

@@ -32,7 +32,7 @@ func appleWith(vmStat string, err error) apple {
 func TestAppleSharesTheComputersMemory(t *testing.T) {
 	cards, err := appleWith(vmStatSonoma, nil).read(t.Context())
 	want := Device{
-		Name: "Apple M2 Pro", Vendor: "Apple", TotalBytes: 32 << 30, FreeBytes: 306000 * 16384, Driver: "Metal", Note: noteUnified,
+		Name: "Apple M2 Pro", Vendor: "Apple", TotalBytes: 32 << 30, FreeBytes: 306000 * 16384, Driver: "Metal", Note: NoteUnified,
 	}
 	if err != nil || len(cards) != 1 || cards[0].Device != want {
 		t.Errorf("got %+v, %v, want %+v", cards, err, want)

@@ -116,7 +116,7 @@ func parseSMI(data []byte) ([]found, error) {
 		note := ""
 		if total == 0 {
 			free = 0 // a part of an unknown whole says nothing
-			note = noteUnified
+			note = NoteUnified
 		}
 		freeUnknown := total > 0 && unknownValue(strings.TrimSpace(fields[last-1]))
 		address := normalAddress(fields[0])

@@ -125,6 +125,19 @@ func (w *Worker) logBanner() {
 		"vram_threshold_gb", c.VRAMThresholdGB, "models_root", c.ModelsRoot, "worker_id", id)
 }
 
+// memoryUnknown is the reason that a card's note has words for.
+func memoryUnknown(note string) observe.Reason {
+	switch note {
+	case gpu.NoteUnified:
+		return observe.ReasonUnified
+	case gpu.NoteUntold:
+		return observe.ReasonUntold
+	case gpu.NoteNoDriver:
+		return observe.ReasonNoDriver
+	}
+	return observe.ReasonUnknown // the driver's own words
+}
+
 // probeGPUs looks at the cards once; the total is said to the studio.
 func (w *Worker) probeGPUs(ctx context.Context) {
 	devices, err := w.cfg.GPUs(ctx)
@@ -138,6 +151,7 @@ func (w *Worker) probeGPUs(ctx context.Context) {
 	for i, d := range devices {
 		list[i] = observe.GPU{
 			Name: d.Name, Driver: d.Driver, Total: d.TotalBytes, Free: d.FreeBytes, FreeUnknown: d.FreeUnknown, Note: d.Note,
+			Why: observe.Why{Reason: memoryUnknown(d.Note)},
 		}
 	}
 	w.cfg.Observers.GPUs.Set(observe.GPUs{At: time.Now(), List: list})

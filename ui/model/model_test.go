@@ -253,6 +253,10 @@ func TestStatusOfTrouble(t *testing.T) {
 	if st = NewStatus(en, s, now); st.WaitingNote != "The last try did not work: 409" || st.WaitingTone != ToneBad {
 		t.Errorf("waiting = %q, %v", st.WaitingNote, st.WaitingTone)
 	}
+	s.Outbox.Why = observe.Why{Reason: observe.ReasonStatus, Said: "502"}
+	if st = NewStatus(words.New(words.German), s, now); st.WaitingNote != "Der letzte Versuch ging schief: die Gegenseite meldet Fehler 502" {
+		t.Errorf("waiting = %q", st.WaitingNote)
+	}
 }
 
 func TestWordsOfEachState(t *testing.T) {
@@ -308,7 +312,8 @@ func TestGPUs(t *testing.T) {
 		{Name: "Arc"},
 		{Name: "full", Total: 8 * gb},
 		{Name: "lost", Note: "GPU is lost"},
-	}})
+		{Name: "GB10", Note: "shares the computer's memory", Why: observe.Why{Reason: observe.ReasonUnified}},
+	}}, now)
 	want := []GPU{
 		{"RTX 4070", "3.0 of 12.0 GB used", 0.25, true},
 		{"Unknown card", "8.0 GB, free memory unknown", 0, false},
@@ -316,6 +321,7 @@ func TestGPUs(t *testing.T) {
 		{"Arc", "memory unknown", 0, false},
 		{"full", "8.0 of 8.0 GB used", 1, true},
 		{"lost", "memory unknown: GPU is lost", 0, false},
+		{"GB10", "memory unknown: shares the computer's memory", 0, false},
 	}
 	if !slices.Equal(rows, want) || note != "" {
 		t.Errorf("got %+v, %q", rows, note)

@@ -75,7 +75,7 @@ func NewStatus(p *words.Printer, s Snapshot, now time.Time) Status {
 	for _, d := range s.Downloads {
 		st.Downloads = append(st.Downloads, NewDownload(p, d))
 	}
-	st.GPUs, st.GPUNote = gpus(p, s.GPUs)
+	st.GPUs, st.GPUNote = gpus(p, s.GPUs, now)
 	st.Waiting, st.WaitingNote, st.WaitingTone = outbox(p, s.Outbox, s.Session.State == observe.SessionConnected, now)
 	st.Bar = bar(p, s, st)
 	return st
@@ -141,7 +141,7 @@ func roundTrip(p *words.Printer, d time.Duration) string {
 	return p.T("%d ms", d.Milliseconds())
 }
 
-func gpus(p *words.Printer, g observe.GPUs) ([]GPU, string) {
+func gpus(p *words.Printer, g observe.GPUs, now time.Time) ([]GPU, string) {
 	if g.At.IsZero() {
 		return nil, p.T("Looking for graphics cards")
 	}
@@ -153,7 +153,7 @@ func gpus(p *words.Printer, g observe.GPUs) ([]GPU, string) {
 		row := GPU{Name: cmp.Or(oneline.Of(c.Name, 80), p.T("Unknown card"))}
 		switch {
 		case c.Total == 0 && c.Note != "":
-			row.Memory = p.T("memory unknown: %s", oneline.Of(c.Note, 128))
+			row.Memory = p.T("memory unknown: %s", reason(p, c.Why, oneline.Of(c.Note, 128), now))
 		case c.Total == 0:
 			row.Memory = p.T("memory unknown")
 		case c.FreeUnknown || c.Free > c.Total:
@@ -181,7 +181,7 @@ func outbox(p *words.Printer, o observe.Outbox, connected bool, now time.Time) (
 		note += ". " + p.T("The oldest is from %s", Ago(p, o.Oldest, now))
 	}
 	if o.LastError != "" {
-		return what, because(p.T("The last try did not work"), o.LastError), ToneBad
+		return what, because(p.T("The last try did not work"), reason(p, o.Why, o.LastError, now)), ToneBad
 	}
 	return what, note, ToneBusy
 }

@@ -137,6 +137,14 @@ func reasonWords(r observe.Reason) (plain, said words.Key) {
 		return "the settings cannot be saved", ""
 	case observe.ReasonNoPresence:
 		return "this computer does not tell whether you are using it", ""
+	case observe.ReasonDamaged:
+		return "the result on this disk is damaged", ""
+	case observe.ReasonUnified:
+		return "shares the computer's memory", ""
+	case observe.ReasonUntold:
+		return "its driver does not tell its memory", ""
+	case observe.ReasonNoDriver:
+		return "install NVIDIA's driver to see its memory", ""
 	case observe.ReasonSlept:
 		return "this computer slept", ""
 	case observe.ReasonGone:

@@ -666,7 +666,7 @@ func TestRow09DamagedResults(t *testing.T) {
 	t.Run("bytes that are refused are a failed job", func(t *testing.T) {
 		f := setup(t, makes("png", pngOf(t, 2, 2)), func(f *fixture, e outbox.Entry) (outbox.Outcome, error) {
 			err := outbox.ErrDamaged
-			if err := f.outbox.Refuse(e, err.Error()); err != nil {
+			if err := f.outbox.Refuse(e, err); err != nil {
 				t.Error(err)
 			}
 			f.NotDelivered(e, err)

@@ -227,8 +227,9 @@ func (q LogQuery) Fits(e LogEntry) bool {
 type Outbox struct {
 	Count     int
 	Bytes     int64
-	Oldest    time.Time // zero when nothing waits
-	LastError string
+	Oldest    time.Time    // zero when nothing waits
+	LastError string       // why the last try did not work; empty: it did
+	Why       Why          // the sort of LastError
 	Kept      []KeptResult // results the studio would not take, oldest first
 }
 
@@ -254,6 +255,7 @@ type GPU struct {
 	// FreeUnknown: Total is known, Free is not.
 	FreeUnknown bool
 	Note        string // why memory is unknown, or whose it is, in words for people; may be empty
+	Why         Why    // the sort of Note
 }
 
 // GPUs is what was found at the last look. A zero At means that nobody looked

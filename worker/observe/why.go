@@ -45,9 +45,17 @@ const (
 	ReasonNotAllowed Reason = "not_allowed" // the system forbids a file; said: which
 	ReasonNotSaved   Reason = "not_saved"   // the config cannot be written; said: why
 	ReasonNoPresence Reason = "no_presence" // nobody can tell whether a person is here
+	ReasonDamaged    Reason = "damaged"     // a result on this disk is not as it was written
 	ReasonSlept      Reason = "slept"       // the computer slept, and the connection is from before
 	ReasonGone       Reason = "gone"        // the credentials are not in the config any more
 	ReasonCopied     Reason = "copied"      // the config is another computer's; said: where its credentials are kept
+)
+
+// The reasons why the memory of a graphics card is unknown.
+const (
+	ReasonUnified  Reason = "unified"   // it is the computer's own
+	ReasonUntold   Reason = "untold"    // the driver does not tell
+	ReasonNoDriver Reason = "no_driver" // the driver is not installed
 )
 
 // The reasons of a studio.

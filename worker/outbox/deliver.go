@@ -343,7 +343,7 @@ func (d *Deliverer) deliver(ctx context.Context, e Entry) (Outcome, error) {
 	}
 	switch {
 	case errors.Is(err, ErrDamaged):
-		return d.refused(e, d.o.Refuse(e, err.Error()), err)
+		return d.refused(e, d.o.Refuse(e, err), err)
 	case err != nil: // the disk's fault, not the studio's
 		return d.retry(e, verdictRetry, 0, err)
 	}
@@ -351,7 +351,7 @@ func (d *Deliverer) deliver(ctx context.Context, e Entry) (Outcome, error) {
 	a, err := d.send(ctx, u, n.digest, t)
 	switch {
 	case errors.Is(err, ErrDamaged): // since its digest was taken
-		return d.refused(e, d.o.Refuse(e, err.Error()), err)
+		return d.refused(e, d.o.Refuse(e, err), err)
 	case err != nil && ctx.Err() != nil:
 		return Outcome{State: StateWaiting}, context.Cause(ctx)
 	case err != nil:
@@ -375,7 +375,7 @@ func (d *Deliverer) obey(e Entry, a answer) (Outcome, error) {
 		d.log.Warn("result dropped, its job is gone", "job_id", e.JobID)
 		return d.refused(e, d.o.Drop(e), a.err())
 	case verdictRefuse:
-		return d.refused(e, d.o.Refuse(e, a.err().Error()), a.err())
+		return d.refused(e, d.o.Refuse(e, a.err()), a.err())
 	case verdictPark:
 		d.o.noteTry(e, false, a.err())
 		return d.park(fmt.Errorf("%w: %w", ErrNotAllowed, a.err()))

@@ -19,6 +19,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"studioworker/worker/observe"
 )
 
 func TestJudge(t *testing.T) {
@@ -865,4 +867,23 @@ func TestNotesEndWithTheirEntries(t *testing.T) {
 			b.Errorf("%d notes, that of the one that waits: %v", len(b.d.notes), ok)
 		}
 	})
+}
+
+// TestAnswersHaveReasons: each answer that is no success has a reason that the
+// window can word, and its text stays.
+func TestAnswersHaveReasons(t *testing.T) {
+	for text, tc := range map[string]struct {
+		a    answer
+		want observe.Why
+	}{
+		"web page":     {answer{status: 200, html: true}, observe.Why{Reason: observe.ReasonNoStudio, Said: "200, text/html"}},
+		"redirect":     {answer{status: 302}, observe.Why{Reason: observe.ReasonStatus, Said: "302"}},
+		"status 503":   {answer{status: 503}, observe.Why{Reason: observe.ReasonStatus, Said: "503"}},
+		"409: not now": {answer{status: 409, body: "not now"}, observe.Why{Reason: observe.ReasonStatus, Said: "409: not now"}},
+	} {
+		err := tc.a.err()
+		if got := observe.WhyOf(err); got != tc.want || !strings.Contains(err.Error(), text) {
+			t.Errorf("%s: %+v, %v", text, got, err)
+		}
+	}
 }

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"studioworker/worker/observe"
 )
 
 // Bounds of an entry. What is outside them is refused at the commit and taken
@@ -35,7 +37,7 @@ const (
 const jsonExt = "json"
 
 // ErrDamaged says that an entry on disk is not what was committed.
-var ErrDamaged = errors.New("the stored result is damaged")
+var ErrDamaged = observe.Because(errors.New("the stored result is damaged"), observe.ReasonDamaged, "")
 
 // Entry is a finished result on disk. It is a snapshot: what happens to the
 // result later does not change it.

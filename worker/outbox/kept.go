@@ -116,7 +116,7 @@ func (o *Outbox) SaveKept(key, path string) error {
 		err = errors.Join(saveAs(f, e.SHA256, path), f.Close())
 	}
 	if errors.Is(err, ErrDamaged) {
-		err = errors.Join(err, o.Refuse(e, err.Error()))
+		err = errors.Join(err, o.Refuse(e, err))
 	}
 	if err != nil {
 		return fmt.Errorf("save a kept result: %w", err)

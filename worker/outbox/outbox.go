@@ -82,7 +82,7 @@ type Outbox struct {
 	ballast  atomic.Bool   // it is there
 
 	mu        sync.Mutex // guards the fields below, the maps of the shelves and all moves but the last
-	lastError string
+	lastError error      // why the last try did not work; nil: it did
 	closed    bool
 
 	acknowledged []string          // jobs whose result the studio took last, oldest first
@@ -246,7 +246,7 @@ func (o *Outbox) ReadJSON(e Entry) (json.RawMessage, error) {
 	}
 	if !e.isResult(data) || !json.Valid(data) {
 		err := fmt.Errorf("read the result of job %q: %w", e.JobID, ErrDamaged)
-		return nil, errors.Join(err, o.refuse(e, err.Error()))
+		return nil, errors.Join(err, o.refuse(e, err))
 	}
 	return data, nil
 }
@@ -280,7 +280,7 @@ func (o *Outbox) rouse() {
 
 // Refuse moves an entry to refused/ with the reason in its manifest and in the
 // observer: the studio will never take it (400, 413, 422), or it is damaged.
-func (o *Outbox) Refuse(e Entry, reason string) error {
+func (o *Outbox) Refuse(e Entry, reason error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	_, e, err := o.locate(e)
@@ -291,15 +291,15 @@ func (o *Outbox) Refuse(e Entry, reason string) error {
 }
 
 // refuse is Refuse for callers that hold mu. e must come from locate.
-func (o *Outbox) refuse(e Entry, reason string) error {
-	e.Reason = clip(reason)
+func (o *Outbox) refuse(e Entry, reason error) error {
+	e.Reason = clip(reason.Error())
 	o.rewriteManifest(e)
 	if err := o.setAside(e.at, e.name()); err != nil {
 		return fmt.Errorf("set the result of job %q aside: %w", e.JobID, err)
 	}
 	o.log.Warn("result set aside", "job_id", e.JobID, "attempt", e.Attempt, "reason", e.Reason)
 	o.forget(e)
-	o.lastError = e.Reason
+	o.lastError = reason
 	o.publish()
 	return nil
 }
@@ -352,7 +352,7 @@ func (o *Outbox) noteTry(e Entry, missing bool, reason error) {
 	}
 	o.rewriteManifest(e)
 	o.ready.entries[e.name()] = e
-	o.lastError = clip(reason.Error())
+	o.lastError = reason
 	o.publish()
 }
 
@@ -477,7 +477,7 @@ func (o *Outbox) load(s shelf) error {
 			continue
 		}
 		o.log.Warn("result not readable, set aside", "folder", filepath.Base(s.dir), "entry", d.Name(), "error", err)
-		o.lastError = clip(err.Error())
+		o.lastError = err
 		if err := o.setAside(filepath.Join(s.dir, d.Name()), d.Name()); err != nil {
 			o.log.Warn("result not set aside", "entry", d.Name(), "error", err)
 		}
@@ -745,7 +745,10 @@ func (o *Outbox) publish() {
 	if o.observer == nil {
 		return
 	}
-	s := observe.Outbox{Count: len(o.ready.entries), LastError: o.lastError, Kept: o.keptResults()}
+	s := observe.Outbox{Count: len(o.ready.entries), Kept: o.keptResults()}
+	if o.lastError != nil {
+		s.LastError, s.Why = clip(o.lastError.Error()), observe.WhyOf(o.lastError)
+	}
 	for _, e := range o.ready.entries {
 		s.Bytes += e.Size
 		if s.Oldest.IsZero() || e.Created.Before(s.Oldest) {

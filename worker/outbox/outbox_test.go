@@ -207,7 +207,7 @@ func TestEntriesAreOldestFirst(t *testing.T) {
 		if s.Count != 3 || s.Bytes != int64(3*len(someBytes)) || !s.Oldest.Equal(start) {
 			t.Errorf("observer says %+v", s)
 		}
-		if err := o.Refuse(o.Entries()[0], "too\nlarge"); err != nil {
+		if err := o.Refuse(o.Entries()[0], errors.New("too\nlarge")); err != nil {
 			t.Fatal(err)
 		}
 		s = slot.Get()
@@ -448,7 +448,7 @@ func TestRefuseKeepsEverything(t *testing.T) {
 	o := open(t, t.TempDir(), nil)
 	for range 3 {
 		e := put(t, o, "job", someBytes)
-		if err := o.Refuse(e, "the studio takes no pictures"); err != nil {
+		if err := o.Refuse(e, errors.New("the studio takes no pictures")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -460,7 +460,7 @@ func TestRefuseKeepsEverything(t *testing.T) {
 	if e, err := decodeManifest(data); err != nil || e.Reason != "the studio takes no pictures" {
 		t.Errorf("manifest in refused/: %+v, %v", e, err)
 	}
-	if err := o.Refuse(Entry{JobID: "job", Attempt: 1}, ""); !errors.Is(err, ErrNotFound) {
+	if err := o.Refuse(Entry{JobID: "job", Attempt: 1}, ErrDamaged); !errors.Is(err, ErrNotFound) {
 		t.Errorf("refuse what is not there: %v", err)
 	}
 }

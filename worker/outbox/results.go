@@ -51,7 +51,7 @@ func (o *Outbox) Delivered(e Entry) (path string, err error) {
 func (o *Outbox) Accepted(e Entry) (finish func() (path string, err error), err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.lastError = ""
+	o.lastError = nil
 	_, e, err = o.locate(e)
 	if err != nil {
 		return nil, err

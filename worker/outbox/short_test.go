@@ -277,7 +277,7 @@ func TestShortResultsAreKeptTakenBackAndRefused(t *testing.T) {
 		t.Fatalf("taken back: %+v, %v", e, err)
 	}
 	wantNames(t, o.ready.dir, "job.1")
-	if err := o.Refuse(e, "the studio takes no texts"); err != nil {
+	if err := o.Refuse(e, errors.New("the studio takes no texts")); err != nil {
 		t.Fatal(err)
 	}
 	wantNames(t, o.refused, "job.1")
@@ -339,7 +339,7 @@ func TestReadable(t *testing.T) {
 	for name, end := range map[string]func(*Outbox, Entry) error{
 		"delivered": func(o *Outbox, e Entry) error { _, err := o.Delivered(e); return err },
 		"dropped":   func(o *Outbox, e Entry) error { return o.Drop(e) },
-		"refused":   func(o *Outbox, e Entry) error { return o.Refuse(e, "no") },
+		"refused":   func(o *Outbox, e Entry) error { return o.Refuse(e, errors.New("no")) },
 	} {
 		e := putText(t, o, name, someText)
 		path := show(o, e)

@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"studioworker/worker/observe"
 	"studioworker/worker/protocol"
 )
 
@@ -35,8 +36,8 @@ const (
 )
 
 var (
-	errConnect = errors.New("no connection within 15 s")
-	errStall   = errors.New("no progress for 60 s")
+	errConnect = observe.Because(errors.New("no connection within 15 s"), observe.ReasonTooLate, connectLimit.String())
+	errStall   = observe.Because(errors.New("no progress for 60 s"), observe.ReasonTooLate, stallLimit.String())
 )
 
 // upload is one delivery by HTTP (protocol spec §2.5): head, file and tail of a
@@ -161,15 +162,17 @@ type answer struct {
 
 // err words an answer that is no success (protocol spec §2.2).
 func (a answer) err() error {
+	status := strconv.Itoa(a.status)
 	switch {
 	case a.status < 300:
-		return fmt.Errorf("complete failed: status %d with a web page instead of an answer; is this network asking for a login?", a.status)
+		return observe.Because(fmt.Errorf("complete failed: status %d with a web page instead of an answer; is this network asking for a login?", a.status),
+			observe.ReasonNoStudio, status+", text/html")
 	case a.status < 400:
-		return fmt.Errorf("complete failed: status %d, a redirect that is not followed", a.status)
+		return observe.Because(fmt.Errorf("complete failed: status %d, a redirect that is not followed", a.status), observe.ReasonStatus, status)
 	case a.body == "":
-		return fmt.Errorf("complete failed: status %d", a.status)
+		return observe.Because(fmt.Errorf("complete failed: status %d", a.status), observe.ReasonStatus, status)
 	}
-	return fmt.Errorf("complete failed: status %d: %s", a.status, a.body)
+	return observe.Because(fmt.Errorf("complete failed: status %d: %s", a.status, a.body), observe.ReasonStatus, status+": "+a.body)
 }
 
 // send uploads once and returns the studio's answer. An error means that there
